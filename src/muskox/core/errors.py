@@ -1,0 +1,120 @@
+"""The whole tree of exceptions that Muskox raises, and nothing that decides anything.
+
+    MuskoxError
+    ├── OptionError            an option, name or setting is not allowed (also a ValueError)
+    ├── DataError              data or a result that JSON cannot hold, or that is too large (also a ValueError)
+    ├── DeclarationError       two processors for one name, a signature that cannot be filled from JSON
+    ├── JobNotFound            no job with that id in that queue (also a KeyError)
+    ├── WrongState             the job is not in a state that allows the move
+    ├── LeaseLost              the run may no longer speak for its job
+    ├── ResultUnavailable      the awaited result will not come
+    │   ├── JobFailed          … because the job failed
+    │   ├── JobCancelled       … because it was cancelled or removed
+    │   └── ResultTimeout      … within the time that was given (also a TimeoutError)
+    ├── FinalError             raised by a processor: this attempt failed and another would be useless
+    └── StoreError             something between us and the database
+        ├── StoreUnsupported   unknown scheme, too old a database, a network file system
+        ├── StoreUnavailable   no answer, locked for long, connection lost; may heal by itself
+        ├── StoreFull          no room to write
+        ├── StoreReadOnly      the database may not be written
+        └── StoreCorrupt       the database is damaged or is not one
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "DataError",
+    "DeclarationError",
+    "FinalError",
+    "JobCancelled",
+    "JobFailed",
+    "JobNotFound",
+    "LeaseLost",
+    "MuskoxError",
+    "OptionError",
+    "ResultTimeout",
+    "ResultUnavailable",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreFull",
+    "StoreReadOnly",
+    "StoreUnavailable",
+    "StoreUnsupported",
+    "WrongState",
+]
+
+
+class MuskoxError(Exception):
+    """Catch this to catch everything that Muskox raises on purpose."""
+
+
+class OptionError(MuskoxError, ValueError):
+    """An option, a name or a setting is outside of what is allowed."""
+
+
+class DataError(MuskoxError, ValueError):
+    """Data or a result cannot be kept as JSON, or is larger than the limit."""
+
+
+class DeclarationError(MuskoxError):
+    """A processor, listener or processor class is declared in a way that cannot work."""
+
+
+class JobNotFound(MuskoxError, KeyError):
+    """The queue has no job with that id: never added, removed, or cleared by retention."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which would put the sentence in quotes.
+        return str(self.args[0]) if self.args else ""
+
+
+class WrongState(MuskoxError):
+    """The job is in a state from which the asked move is not legal; nothing was changed."""
+
+
+class LeaseLost(MuskoxError):
+    """The run may no longer speak for its job: cancelled, removed, or given to another worker."""
+
+
+class ResultUnavailable(MuskoxError):
+    """The result that was awaited will not come; see the subclasses for why."""
+
+
+class JobFailed(ResultUnavailable):
+    """The awaited job has failed; the message carries its reason."""
+
+
+class JobCancelled(ResultUnavailable):
+    """The awaited job was cancelled or removed."""
+
+
+class ResultTimeout(ResultUnavailable, TimeoutError):
+    """The job did not end within the time given; it goes on."""
+
+
+class FinalError(MuskoxError):
+    """Raise it in a processor when another attempt would be useless: the job fails at once."""
+
+
+class StoreError(MuskoxError):
+    """The database could not do what was asked."""
+
+
+class StoreUnsupported(StoreError):
+    """This database, version, file system or URL cannot be used."""
+
+
+class StoreUnavailable(StoreError):
+    """The database gives no answer or is locked for long; repeating with the same ids is safe."""
+
+
+class StoreFull(StoreError):
+    """The database has no room left; nothing of the call was written."""
+
+
+class StoreReadOnly(StoreError):
+    """The database may be read but not written; nothing of the call was written."""
+
+
+class StoreCorrupt(StoreError):
+    """The database is damaged, or the file is not a database."""

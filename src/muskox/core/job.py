@@ -1,0 +1,281 @@
+"""What a job is: the stored record, the request for a new one, and its options.
+
+Records are frozen msgspec Structs rather than dataclasses because one is made
+for every claimed job (see docs/decisions/0002-records.md). Nothing here says
+what may happen to a job; that is `life.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from muskox.core import codec
+from muskox.core.backoff import Backoff, Exponential, Fixed, Steps
+from muskox.core.errors import OptionError
+from muskox.core.failure import Failure
+
+__all__ = [
+    "DEFAULT_MAX_STALLS",
+    "SETTLED",
+    "Job",
+    "JobState",
+    "Lease",
+    "NewJob",
+    "Options",
+    "Retention",
+    "check_id",
+    "check_job_name",
+    "check_queue_name",
+    "moment",
+    "seconds",
+]
+
+DEFAULT_MAX_STALLS = 1
+LONGEST_DELAY = 100 * 366 * 86_400.0
+MOST_ATTEMPTS = 10_000
+PRIORITY_RANGE = 2**31 - 1
+
+
+class JobState(StrEnum):
+    """Where a job is in its life; `life.py` says how it moves on."""
+
+    WAITING = "waiting"
+    DELAYED = "delayed"
+    BLOCKED = "blocked"
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+SETTLED = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED})
+"""The states in which a job has ended."""
+
+
+class Lease(msgspec.Struct, frozen=True, gc=False):
+    """The right to speak for an active job, for a limited time.
+
+    `token` is the fence: it grows with every claim in the store and never
+    repeats. `row` is the store's own short cut to the record, 0 where it has none.
+    """
+
+    queue: str
+    job_id: str
+    token: int
+    row: int = 0
+
+
+class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a job is run; None leaves the choice to the processor, and else to the default."""
+
+    attempts: int | None = None
+    backoff: Backoff | None = None
+    timeout: float | None = None
+    max_stalls: int | None = None
+    keep_for: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.attempts is not None:
+            _check_whole("attempts", self.attempts, 1, MOST_ATTEMPTS, "leave it out to run once")
+        if self.max_stalls is not None:
+            _check_whole("max_stalls", self.max_stalls, 0, MOST_ATTEMPTS, "0 fails a job at its first stall")
+        if self.backoff is not None and not isinstance(self.backoff, Fixed | Exponential | Steps):
+            raise OptionError(
+                f"backoff must be Fixed, Exponential or Steps, not {self.backoff!r}; "
+                "a function of your own is given to the processor"
+            )
+        if self.timeout is not None and not (math.isfinite(self.timeout) and self.timeout > 0):
+            raise OptionError(f"timeout must be more than 0 seconds, not {self.timeout}; leave it out for no limit")
+        if self.keep_for is not None and not (0 <= self.keep_for <= LONGEST_DELAY):
+            raise OptionError(f"keep_for must be 0 seconds or more, not {self.keep_for}; 0 removes a job when it ends")
+
+    def over(self, defaults: Options) -> Options:
+        """Fill what is left open here from `defaults`."""
+        if self is _NO_OPTIONS:
+            return defaults
+        return Options(
+            attempts=defaults.attempts if self.attempts is None else self.attempts,
+            backoff=defaults.backoff if self.backoff is None else self.backoff,
+            timeout=defaults.timeout if self.timeout is None else self.timeout,
+            max_stalls=defaults.max_stalls if self.max_stalls is None else self.max_stalls,
+            keep_for=defaults.keep_for if self.keep_for is None else self.keep_for,
+        )
+
+
+_NO_OPTIONS = Options()
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How long ended jobs of a queue are kept: seconds after the end, and how many at most.
+
+    Cancelled jobs follow the rule for failed ones.
+    """
+
+    completed_for: float = 86_400.0
+    completed_most: int = 10_000
+    failed_for: float = 14 * 86_400.0
+    failed_most: int = 10_000
+
+    def __post_init__(self) -> None:
+        for name in ("completed_for", "completed_most", "failed_for", "failed_most"):
+            value = getattr(self, name)
+            if not (0 <= value <= LONGEST_DELAY):
+                raise OptionError(f"retention {name} must be 0 or more, not {value!r}")
+
+
+class NewJob(msgspec.Struct, frozen=True):
+    """A job to be stored. `data` is JSON text, `delay` is seconds from the moment the store has it."""
+
+    id: str
+    queue: str
+    name: str
+    data: str = "null"
+    priority: int = 0
+    delay: float = 0.0
+    options: Options = _NO_OPTIONS
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+        check_queue_name(self.queue)
+        check_job_name(self.name)
+        _check_whole("priority", self.priority, -PRIORITY_RANGE, PRIORITY_RANGE, "higher runs sooner, 0 is usual")
+        if not (isinstance(self.delay, int | float) and 0 <= self.delay <= LONGEST_DELAY):
+            raise OptionError(f"delay must be between 0 and {LONGEST_DELAY:.0f} seconds, not {self.delay!r}")
+
+
+class Job(msgspec.Struct, frozen=True):
+    """One stored piece of work, as it was when it was read.
+
+    `attempt` counts the attempts so far, the running one included; `attempts` is
+    how many are allowed (None: as its processor says). The `*_us` fields are
+    microseconds since 1970 by the store's clock; the properties without the
+    suffix give them as moments. `data`, `result` and `progress` are decoded
+    from their JSON text each time they are asked for.
+    """
+
+    id: str
+    queue: str
+    name: str
+    state: JobState
+    priority: int
+    data_text: str
+    attempt: int = 0
+    attempts: int | None = None
+    stalls: int = 0
+    releases: int = 0
+    options: Options = _NO_OPTIONS
+    added_us: int = 0
+    due_us: int | None = None
+    started_us: int | None = None
+    ended_us: int | None = None
+    progress_text: str | None = None
+    result_text: str | None = None
+    failure: Failure | None = None
+    worker: str | None = None
+    lease: Lease | None = None
+
+    @property
+    def data(self) -> Any:
+        """The data given when the job was added, or changed since."""
+        return codec.decode(self.data_text)
+
+    @property
+    def result(self) -> Any:
+        """What the processor returned; None until the job is completed."""
+        return None if self.result_text is None else codec.decode(self.result_text)
+
+    @property
+    def progress(self) -> Any:
+        """The latest progress told by a run; None before the first."""
+        return None if self.progress_text is None else codec.decode(self.progress_text)
+
+    @property
+    def result_error(self) -> Failure | None:
+        """Why the result of a completed job could not be kept, if it could not."""
+        return self.failure if self.state is JobState.COMPLETED else None
+
+    @property
+    def added_at(self) -> datetime:
+        return moment(self.added_us)
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When a delayed job becomes waiting."""
+        return None if self.due_us is None else moment(self.due_us)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the latest attempt began."""
+        return None if self.started_us is None else moment(self.started_us)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When the job was completed, failed or cancelled."""
+        return None if self.ended_us is None else moment(self.ended_us)
+
+    @property
+    def settled(self) -> bool:
+        """Whether the job has ended, in whichever way."""
+        return self.state in SETTLED
+
+
+def moment(microseconds: int) -> datetime:
+    """Turn microseconds since 1970 into an aware UTC moment."""
+    return _EPOCH + timedelta(microseconds=microseconds)
+
+
+def seconds(value: float | timedelta, what: str) -> float:
+    """Read a duration given as seconds or `timedelta`; `what` names it in the error."""
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise OptionError(f"{what} must be seconds or a timedelta, not {value!r}")
+    return float(value)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_QUEUE_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_MOST_NAME = 255
+
+
+def check_queue_name(name: str) -> str:
+    """Return `name`, or raise `OptionError` when it cannot name a queue."""
+    if not isinstance(name, str) or not _QUEUE_NAME.fullmatch(name):
+        raise OptionError(f"queue name {_shown(name)} is not allowed; use 1 to 128 of A-Z a-z 0-9 . _ -")
+    return name
+
+
+def check_job_name(name: str) -> str:
+    """Return `name`, or raise `OptionError` when it cannot name a job."""
+    return _check_text("job name", name)
+
+
+def check_id(id: str) -> str:
+    """Return `id`, or raise `OptionError` when it cannot be the id of a job."""
+    return _check_text("job id", id)
+
+
+def _check_text(what: str, text: str) -> str:
+    if not isinstance(text, str) or not 1 <= len(text) <= _MOST_NAME or not text.isprintable():
+        raise OptionError(f"{what} {_shown(text)} is not allowed; use 1 to {_MOST_NAME} printable characters")
+    return text
+
+
+def _check_whole(what: str, value: int, least: int, most: int, hint: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise OptionError(f"{what} must be a whole number, not {value!r}; {hint}")
+    if value < least:
+        raise OptionError(f"{what} must be at least {least}, not {value}; {hint}")
+    if value > most:
+        raise OptionError(f"{what} must be at most {most}, not {value}; {hint}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:50]}… ({len(text)} characters)"

@@ -1,0 +1,60 @@
+"""The real world: clock, dice, ids, sleep and tasks of this machine.
+
+The only module that may ask for them; everything else is handed a `World`
+(`core/seam.py`). It keeps no state but the last id, so that ids never repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import threading
+import time
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+__all__ = ["RealWorld"]
+
+
+class RealWorld:
+    """The `World` that programs get unless they hand in another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def chance(self) -> float:
+        return random.random()
+
+    def secret(self, size: int) -> bytes:
+        return secrets.token_bytes(size)
+
+    def new_id(self) -> str:
+        """Make a UUIDv7: 48 bits of milliseconds, 12 bits of their fraction, 62 of chance.
+
+        The fraction keeps ids of one process in the order in which they were
+        made (RFC 9562, section 6.2, method 3).
+        """
+        ticks = time.time_ns() * 4096 // 1_000_000
+        with self._lock:
+            self._last = ticks = max(ticks, self._last + 1)
+        return str(uuid.UUID(int=_layout(ticks >> 12, ticks & 0xFFF, random.getrandbits(62))))
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+        return asyncio.get_running_loop().create_task(work, name=name)
+
+
+def _layout(milliseconds: int, fraction: int, rest: int) -> int:
+    version, variant = 7, 2
+    return (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | version << 76 | fraction << 64 | variant << 62 | rest

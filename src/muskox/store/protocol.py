@@ -1,0 +1,345 @@
+"""The contract between Muskox and its databases: verbs, each with its promise.
+
+All verbs are plural, each is one atomic step, and each may be repeated with the
+same ids and tokens to the same effect. Time is the store's own: callers give
+durations, the store makes moments. The conformance suite in `tests/store/` is
+the other half of this file; a store is whatever passes it.
+
+Verbs raise only `StoreError` and its kin for trouble with the database. An
+expected absence is an answer: None, an empty list, a lease in `lost`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from muskox.core.events import Event
+from muskox.core.job import Job, JobState, Lease, NewJob, Retention
+from muskox.core.life import Settlement
+
+__all__ = [
+    "Added",
+    "Finding",
+    "Found",
+    "LogLine",
+    "NameCount",
+    "Note",
+    "QueueCounts",
+    "Recovered",
+    "Selection",
+    "Store",
+    "Traits",
+    "Want",
+    "WorkerRecord",
+]
+
+
+class Traits(msgspec.Struct, frozen=True):
+    """The true differences between stores, for those above who must know.
+
+    `loop_bound`: its objects belong to the event loop in which they were opened.
+    `within`: it can add inside the caller's own transaction.
+    """
+
+    loop_bound: bool
+    within: bool
+
+
+class Added(msgspec.Struct, frozen=True):
+    """The stored job, and whether this call stored it (False: the id was known before)."""
+
+    job: Job
+    created: bool
+
+
+class Want(msgspec.Struct, frozen=True):
+    """A queue and the job names that can be run from it; `names` None: any name."""
+
+    queue: str
+    names: frozenset[str] | None = None
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What a run tells about its job: progress and data as JSON text, lines for its log."""
+
+    lease: Lease
+    progress: str | None = None
+    data: str | None = None
+    lines: tuple[str, ...] = ()
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line of a job's log. `number` counts from 1 per job and skips lines beyond the cap."""
+
+    number: int
+    at_us: int
+    text: str
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Jobs of one queue: by their ids, or all that match the states and names that are given.
+
+    An empty `states` or `names` means any. `limit` bounds how many are taken in one step.
+    """
+
+    queue: str
+    ids: tuple[str, ...] | None = None
+    states: tuple[JobState, ...] = ()
+    names: tuple[str, ...] = ()
+    limit: int = 1000
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A page of jobs and the cursor of the next page; None after the last."""
+
+    jobs: list[Job]
+    cursor: str | None
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """A job whose lease had run out, as it is now, and which worker had held it."""
+
+    job: Job
+    worker: str | None
+
+
+class NameCount(msgspec.Struct, frozen=True):
+    """How many jobs of one name are in each state."""
+
+    name: str
+    states: dict[JobState, int]
+
+
+class QueueCounts(msgspec.Struct, frozen=True):
+    """How many jobs of a queue are in each state; every state has its figure.
+
+    `held` are those among the waiting whose name no live worker can run.
+    `oldest_waiting` is the age in seconds of the job that has waited longest, None when none waits.
+    """
+
+    queue: str
+    paused: bool
+    states: dict[JobState, int]
+    names: list[NameCount]
+    held: int = 0
+    oldest_waiting: float | None = None
+
+    @property
+    def total(self) -> int:
+        return sum(self.states.values())
+
+
+class WorkerRecord(msgspec.Struct, frozen=True):
+    """A worker as it told of itself at its last beat, `age` seconds ago.
+
+    `id` is random at each start, so a restarted worker is another one.
+    """
+
+    id: str
+    host: str
+    pid: int
+    wants: tuple[Want, ...]
+    slots: int
+    running: int = 0
+    stopping: bool = False
+    age: float = 0.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that `audit` found wrong, in words, and the job it is about."""
+
+    what: str
+    queue: str = ""
+    job_id: str = ""
+
+
+class Store(Protocol):
+    """Keeps jobs and makes moves atomic. See the module for what holds of every verb."""
+
+    traits: Traits
+
+    # --- opening -----------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect, check that the database can be used, and bring its tables up to date.
+
+        May be called again after it succeeded, to no effect. Raises `StoreUnsupported`, `StoreCorrupt`,
+        `StoreReadOnly` or `StoreUnavailable`, saying what to do.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what is on its way and let go of every connection, thread and file; may be called twice."""
+        ...
+
+    async def migrate(self) -> list[str]:
+        """Apply the migrations that are missing, in one step each; returns their names."""
+        ...
+
+    # --- the life of jobs --------------------------------------------------------
+
+    async def add(self, jobs: Sequence[NewJob]) -> list[Added]:
+        """Store all the jobs or none, in the order given; waiting, or delayed where `delay` > 0.
+
+        A known (queue, id), also a twin earlier in the same call, stores nothing and answers with the job that is
+        there. Events: waiting, delayed.
+        """
+        ...
+
+    def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
+        """`add` on the caller's own connection and in its transaction, in the caller's thread.
+
+        Takes a driver's connection or a SQLAlchemy connection or session on the same database; rolled back, the
+        jobs never existed. Raises `OptionError` for anything else. Only where `traits.within` is True.
+        """
+        ...
+
+    async def claim(self, wants: Sequence[Want], *, limit: int, worker: str, lease: float) -> list[Job]:
+        """Move at most `limit` waiting jobs to active, attempt + 1, each with a lease of `lease` seconds.
+
+        Only names that are wanted, from queues that are not paused. Within a queue higher priority first, then
+        arrival; between queues in turn; and one claim in twenty goes to the job that has waited longest, whatever
+        its priority, once it has waited ten seconds. Events: active, and drained when no waiting job is left.
+        """
+        ...
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Lease]:
+        """Write what became of runs; returns the leases that were lost and therefore changed nothing at all.
+
+        A lease counts as long as nobody else has claimed, cancelled or recovered the job, also past its
+        deadline. Events: completed, retrying, failed, released, and waiting for what can be claimed at once.
+        """
+        ...
+
+    async def renew(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        """Let the leases run for `lease` seconds from now; returns those that were lost."""
+        ...
+
+    async def annotate(self, notes: Sequence[Note]) -> list[Lease]:
+        """Write progress, data and log lines told by runs; returns the leases that were lost and wrote nothing.
+
+        Keeps the first 1000 lines of a job and says in one last line that more were dropped.
+        Events: progress, updated.
+        """
+        ...
+
+    async def promote(self, selection: Selection | None = None, *, limit: int = 1000) -> int:
+        """Move due jobs, or the selected delayed ones whatever their due, to waiting; returns how many.
+
+        They arrive now. Events: waiting.
+        """
+        ...
+
+    async def recover(self, *, limit: int = 1000) -> list[Recovered]:
+        """Take back active jobs whose lease ran out: stalls + 1, attempt - 1, and the lease is worth nothing.
+
+        The first stall goes back to waiting, later ones to delayed with a growing delay; beyond the job's
+        `max_stalls` it fails with kind stalled. Evaluated by the store's clock in the same step. Events: stalled,
+        waiting, delayed or failed.
+        """
+        ...
+
+    async def clear(self, rules: Mapping[str, Retention], *, limit: int = 1000) -> int:
+        """Delete settled jobs past their time or beyond the count kept for their queue, oldest first, and old
+        events; returns how many jobs.
+
+        Queues without a rule follow `Retention()`. Never touches a job that has not ended. No event.
+        """
+        ...
+
+    # --- by hand -----------------------------------------------------------------
+
+    async def retry(self, selection: Selection) -> int:
+        """Move selected failed or cancelled jobs to waiting and grant them one more attempt; returns how many.
+
+        Stalls start from 0 again. Events: waiting.
+        """
+        ...
+
+    async def cancel(self, selection: Selection) -> int:
+        """Move selected jobs that have not ended to cancelled; returns how many.
+
+        The lease of an active one is lost by that: its run learns it at its next beat. Events: cancelled.
+        """
+        ...
+
+    async def remove(self, selection: Selection) -> int:
+        """Delete selected jobs with their logs, in whatever state; returns how many.
+
+        By state or name, active jobs are left alone unless ACTIVE is among the states. Events: removed.
+        """
+        ...
+
+    async def update(self, queue: str, id: str, data: str) -> Job | None:
+        """Replace the data of a job that has not been completed or cancelled; returns it as it is now.
+
+        None when there is no such job; the job unchanged when its state forbids it. Events: updated.
+        """
+        ...
+
+    async def pause(self, queue: str, paused: bool) -> bool:
+        """Stop or allow claims from a queue; returns whether that changed anything. Events: paused, resumed."""
+        ...
+
+    # --- looking -----------------------------------------------------------------
+
+    async def get(self, queue: str, ids: Sequence[str]) -> list[Job | None]:
+        """Give the jobs in the order of `ids`, None for those that are not there."""
+        ...
+
+    async def find(self, selection: Selection, *, after: str | None = None) -> Found:
+        """Give a page of jobs, state by state in the order of `selection.states` (all states when empty).
+
+        Waiting ones in the order in which they will be claimed, within a name; delayed by due; active by start;
+        settled latest first. `after` is the cursor of the page before. Costs the page, not the table.
+        """
+        ...
+
+    async def logs(self, queue: str, id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
+        """Give the log lines of a job with numbers above `after`, in order."""
+        ...
+
+    async def counts(self, queues: Sequence[str] = ()) -> list[QueueCounts]:
+        """Give the figures of the queues, or of all that ever had a job; kept up, never counted.
+
+        A queue that never had a job has zeros.
+        """
+        ...
+
+    async def workers(self) -> list[WorkerRecord]:
+        """Give the live workers: those that beat within the last 30 seconds and did not say good-bye."""
+        ...
+
+    async def audit(self) -> list[Finding]:
+        """Compare figures, indexes and states with a full scan; returns what does not fit. Slow on purpose."""
+        ...
+
+    # --- hints, events, workers --------------------------------------------------
+
+    async def wait(self, queues: Sequence[str], *, seconds: float) -> None:
+        """Return when a job of the queues may have begun to wait, at the latest after `seconds`.
+
+        A hint: may return early or in vain. Cancelling it does no harm.
+        """
+        ...
+
+    async def events(
+        self, *, after: int, queue: str | None = None, limit: int = 1000, seconds: float = 0.0
+    ) -> list[Event]:
+        """Give events with offsets above `after`, in order; waits up to `seconds` when there are none.
+
+        Begins with `Trimmed` when events after `after` have been cleared. `after` -1 gives at once a single
+        `Trimmed` whose offset is the latest there is, to start following from now.
+        """
+        ...
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        """Append facts that are not moves: error, held. Their offset and moment are made by the store."""
+        ...
+
+    async def beat(self, worker: WorkerRecord, *, gone: bool = False) -> None:
+        """Record that a worker lives, or that it is gone."""
+        ...
