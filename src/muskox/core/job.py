@@ -62,12 +62,16 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     """The right to speak for an active job, for a limited time.
 
     `token` is the fence: it grows with every claim in the store and never
-    repeats. `row` is the store's own short cut to the record, 0 where it has none.
+    repeats. Name and attempt are there so that a fact about the job can be
+    written without reading it; `row` is the store's own short cut to the
+    record, 0 where it has none.
     """
 
     queue: str
     job_id: str
     token: int
+    name: str = ""
+    attempt: int = 0
     row: int = 0
 
 

@@ -1,0 +1,130 @@
+"""Who runs what and who hears what: (queue, name) → processor, event → listeners.
+
+Filled while a program is imported, read while it runs. It calls nobody.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from muskox.core.backoff import CustomBackoff
+from muskox.core.binding import Binding
+from muskox.core.errors import DeclarationError
+from muskox.core.events import Event, check_kind
+from muskox.core.job import Options, Retention, check_job_name, check_queue_name
+from muskox.store.protocol import Want
+
+__all__ = ["Declaration", "Listener", "Mode", "Registry"]
+
+Listener = Callable[[Any], Awaitable[None] | None]
+"""Called with an `Event`; what it returns is dropped, what it raises is reported."""
+
+
+class Mode(StrEnum):
+    """Where a processor runs: on the loop, in a thread, or in a child process."""
+
+    ASYNC = "async"
+    THREAD = "thread"
+    ISOLATED = "isolated"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """A processor as it was declared. `name` None: for names without one of their own."""
+
+    queue: str
+    name: str | None
+    function: Callable[..., Any]
+    binding: Binding
+    mode: Mode
+    options: Options
+    priority: int = 0
+    backoff: CustomBackoff | None = None
+    final_on: tuple[type[BaseException], ...] = ()
+
+    @property
+    def where(self) -> str:
+        """The function's full name, for messages."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+
+def mode_of(function: Callable[..., Any], *, isolated: bool) -> Mode:
+    """Tell how a function must be run from what kind of function it is."""
+    if isolated:
+        return Mode.ISOLATED
+    return Mode.ASYNC if inspect.iscoroutinefunction(function) else Mode.THREAD
+
+
+@dataclass(slots=True)
+class Registry:
+    """What one program has declared."""
+
+    _processors: dict[tuple[str, str | None], Declaration] = field(default_factory=dict)
+    _listeners: list[tuple[str, str | None, Listener]] = field(default_factory=list)
+    _retentions: dict[str, Retention] = field(default_factory=dict)
+
+    def declare(self, declaration: Declaration) -> None:
+        """Take a processor; raises `DeclarationError` when its name is taken in its queue."""
+        check_queue_name(declaration.queue)
+        if declaration.name is not None:
+            check_job_name(declaration.name)
+        key = declaration.queue, declaration.name
+        taken = self._processors.get(key)
+        if taken is not None:
+            what = "a default processor" if declaration.name is None else f"a processor for {declaration.name!r}"
+            raise DeclarationError(
+                f"queue {declaration.queue!r} already has {what}: {taken.where}; give {declaration.where} another name"
+            )
+        self._processors[key] = declaration
+
+    def find(self, queue: str, name: str) -> Declaration | None:
+        """The processor for a job name, the default one of the queue, or None."""
+        return self._processors.get((queue, name)) or self._processors.get((queue, None))
+
+    def queues(self) -> list[str]:
+        """The queues that have a processor, in the order of declaration."""
+        return list(dict.fromkeys(queue for queue, _ in self._processors))
+
+    def wants(self, queues: Iterable[str]) -> list[Want]:
+        """What a worker for these queues can run; queues without a processor are left out."""
+        wants = []
+        for queue in queues:
+            names = [name for owner, name in self._processors if owner == queue]
+            if names:
+                wants.append(Want(queue, None if None in names else frozenset(n for n in names if n is not None)))
+        return wants
+
+    def listen(self, kind: str, queue: str | None, listener: Listener) -> None:
+        """Have `listener` called for events of a kind, of one queue or of all."""
+        check_kind(kind)
+        self._listeners.append((kind, queue, listener))
+
+    def listeners(self, event: Event) -> list[Listener]:
+        """Who hears this event, in the order of declaration."""
+        return [
+            listener
+            for kind, queue, listener in self._listeners
+            if kind == event.kind and queue in (None, event.queue)
+        ]
+
+    @property
+    def listens(self) -> bool:
+        return bool(self._listeners)
+
+    def keep(self, queue: str, retention: Retention) -> None:
+        """Set how long ended jobs of a queue are kept."""
+        self._retentions[queue] = retention
+
+    def retention(self, queue: str) -> Retention:
+        return self._retentions.get(queue) or _DEFAULT_RETENTION
+
+    def retentions(self) -> dict[str, Retention]:
+        """The rules that were set, by queue."""
+        return dict(self._retentions)
+
+
+_DEFAULT_RETENTION = Retention()
