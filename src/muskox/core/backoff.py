@@ -53,8 +53,10 @@ class Exponential(msgspec.Struct, frozen=True, tag="exponential", omit_defaults=
         _check_seconds("backoff seconds", self.seconds)
         _check_seconds("backoff cap", self.cap)
         _check_jitter(self.jitter)
-        if not (math.isfinite(self.factor) and self.factor >= 1):
-            raise OptionError(f"backoff factor must be a number of at least 1, not {self.factor}; use Fixed for no growth")
+        if not (isinstance(self.factor, int | float) and math.isfinite(self.factor) and self.factor >= 1):
+            raise OptionError(
+                f"backoff factor must be a number of at least 1, not {self.factor!r}; use Fixed for no growth"
+            )
 
     def delay(self, attempt: int, chance: float) -> float:
         """Seconds after the failed `attempt`; `chance` in [0, 1) is the dice for jitter."""
@@ -87,7 +89,7 @@ def _grow(seconds: float, factor: float, attempt: int, cap: float) -> float:
     try:
         return min(seconds * factor ** (attempt - 1), cap)
     except OverflowError:
-        return cap
+        return cap if seconds else 0.0
 
 
 def _spread(seconds: float, jitter: float, chance: float, cap: float) -> float:

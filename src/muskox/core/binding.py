@@ -30,7 +30,14 @@ class Binding:
     __slots__ = ("_catch_all", "_decoder", "_names", "_plain", "_run_at", "_signature", "_where")
 
     def __init__(
-        self, signature: inspect.Signature, fields: Sequence[Any], *, run_at: int, catch_all: bool, plain: bool, where: str
+        self,
+        signature: inspect.Signature,
+        fields: Sequence[Any],
+        *,
+        run_at: int,
+        catch_all: bool,
+        plain: bool,
+        where: str,
     ) -> None:
         model = msgspec.defstruct("Data", fields, forbid_unknown_fields=not catch_all, kw_only=True)
         self._decoder = msgspec.json.Decoder(model, dec_hook=_revive)

@@ -27,8 +27,7 @@ def encode(value: Any, what: str = "data", *, limit: int = DATA_LIMIT) -> str:
     """Write `value` as JSON text; `what` names it in error messages.
 
     Raises `DataError` for what JSON cannot hold (NaN and infinity, lone
-    surrogates, cycles, integers beyond 64 bits, unknown classes) and for text of
-    more than `limit` bytes.
+    surrogates, cycles, unknown classes) and for text of more than `limit` bytes.
     """
     try:
         text = _encoder.encode(value)
@@ -37,9 +36,13 @@ def encode(value: Any, what: str = "data", *, limit: int = DATA_LIMIT) -> str:
     except DataError:
         raise
     except RecursionError:
-        raise DataError(f"{what} contains itself or is nested too deeply for JSON; give a flat or finite value") from None
+        raise DataError(
+            f"{what} contains itself or is nested too deeply for JSON; give a flat or finite value"
+        ) from None
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{what} cannot be kept as JSON: {_reason(error)}; give plain values, dataclasses or models") from None
+        raise DataError(
+            f"{what} cannot be kept as JSON: {_reason(error)}; give plain values, dataclasses or models"
+        ) from None
     if len(text) > limit:
         raise DataError(
             f"{what} takes {len(text)} bytes of JSON, more than the limit of {limit}; "
@@ -53,19 +56,24 @@ def decode(text: str | bytes) -> Any:
     try:
         return _decoder.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise DataError(f"stored JSON is damaged: {error}; the record was written by something else or cut short") from None
+        raise DataError(
+            f"stored JSON is damaged: {error}; the record was written by something else or cut short"
+        ) from None
 
 
 def plain(value: Any) -> Any:
     """Give `value` as the plain JSON values that `encode` would write."""
-    return msgspec.to_builtins(value, enc_hook=_foreign)
+    return decode(_encoder.encode(value))
 
 
 def _foreign(value: Any) -> Any:
     # pydantic is not a dependency: its models are known by their method.
     dump = getattr(type(value), "model_dump", None)
     if dump is not None:
-        return dump(value, mode="json")
+        try:
+            return dump(value, mode="json")
+        except Exception as error:  # noqa: BLE001 - a model is foreign code and may raise anything
+            raise TypeError(f"{type(value).__qualname__} cannot be dumped ({type(error).__name__})") from None
     raise TypeError(f"{type(value).__module__}.{type(value).__qualname__} is not a JSON value")
 
 

@@ -1,23 +1,23 @@
 """The whole tree of exceptions that Muskox raises, and nothing that decides anything.
 
-    MuskoxError
-    ├── OptionError            an option, name or setting is not allowed (also a ValueError)
-    ├── DataError              data or a result that JSON cannot hold, or that is too large (also a ValueError)
-    ├── DeclarationError       two processors for one name, a signature that cannot be filled from JSON
-    ├── JobNotFound            no job with that id in that queue (also a KeyError)
-    ├── WrongState             the job is not in a state that allows the move
-    ├── LeaseLost              the run may no longer speak for its job
-    ├── ResultUnavailable      the awaited result will not come
-    │   ├── JobFailed          … because the job failed
-    │   ├── JobCancelled       … because it was cancelled or removed
-    │   └── ResultTimeout      … within the time that was given (also a TimeoutError)
-    ├── FinalError             raised by a processor: this attempt failed and another would be useless
-    └── StoreError             something between us and the database
-        ├── StoreUnsupported   unknown scheme, too old a database, a network file system
-        ├── StoreUnavailable   no answer, locked for long, connection lost; may heal by itself
-        ├── StoreFull          no room to write
-        ├── StoreReadOnly      the database may not be written
-        └── StoreCorrupt       the database is damaged or is not one
+MuskoxError
+├── OptionError            an option, name or setting is not allowed (also a ValueError)
+├── DataError              data or a result that JSON cannot hold, or that is too large (also a ValueError)
+├── DeclarationError       two processors for one name, a signature that cannot be filled from JSON
+├── JobNotFound            no job with that id in that queue (also a KeyError)
+├── WrongState             the job is not in a state that allows the move
+├── LeaseLost              the run may no longer speak for its job
+├── ResultUnavailable      the awaited result will not come
+│   ├── JobFailed          … because the job failed
+│   ├── JobCancelled       … because it was cancelled or removed
+│   └── ResultTimeout      … within the time that was given (also a TimeoutError)
+├── FinalError             raised by a processor: this attempt failed and another would be useless
+└── StoreError             something between us and the database
+    ├── StoreUnsupported   unknown scheme, too old a database, a network file system
+    ├── StoreUnavailable   no answer, locked for long, connection lost; may heal by itself
+    ├── StoreFull          no room to write
+    ├── StoreReadOnly      the database may not be written
+    └── StoreCorrupt       the database is damaged or is not one
 """
 
 from __future__ import annotations

@@ -94,10 +94,12 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True):
                 f"backoff must be Fixed, Exponential or Steps, not {self.backoff!r}; "
                 "a function of your own is given to the processor"
             )
-        if self.timeout is not None and not (math.isfinite(self.timeout) and self.timeout > 0):
-            raise OptionError(f"timeout must be more than 0 seconds, not {self.timeout}; leave it out for no limit")
-        if self.keep_for is not None and not (0 <= self.keep_for <= LONGEST_DELAY):
-            raise OptionError(f"keep_for must be 0 seconds or more, not {self.keep_for}; 0 removes a job when it ends")
+        if self.timeout is not None and not (_is_within(self.timeout, 0, LONGEST_DELAY) and self.timeout > 0):
+            raise OptionError(f"timeout must be more than 0 seconds, not {self.timeout!r}; leave it out for no limit")
+        if self.keep_for is not None and not _is_within(self.keep_for, 0, LONGEST_DELAY):
+            raise OptionError(
+                f"keep_for must be 0 seconds or more, not {self.keep_for!r}; 0 removes a job when it ends"
+            )
 
     def over(self, defaults: Options) -> Options:
         """Fill what is left open here from `defaults`."""
@@ -129,7 +131,7 @@ class Retention(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for name in ("completed_for", "completed_most", "failed_for", "failed_most"):
             value = getattr(self, name)
-            if not (0 <= value <= LONGEST_DELAY):
+            if not _is_within(value, 0, LONGEST_DELAY):
                 raise OptionError(f"retention {name} must be 0 or more, not {value!r}")
 
 
@@ -149,7 +151,7 @@ class NewJob(msgspec.Struct, frozen=True):
         check_queue_name(self.queue)
         check_job_name(self.name)
         _check_whole("priority", self.priority, -PRIORITY_RANGE, PRIORITY_RANGE, "higher runs sooner, 0 is usual")
-        if not (isinstance(self.delay, int | float) and 0 <= self.delay <= LONGEST_DELAY):
+        if not _is_within(self.delay, 0, LONGEST_DELAY):
             raise OptionError(f"delay must be between 0 and {LONGEST_DELAY:.0f} seconds, not {self.delay!r}")
 
 
@@ -278,6 +280,11 @@ def _check_whole(what: str, value: int, least: int, most: int, hint: str) -> Non
         raise OptionError(f"{what} must be at least {least}, not {value}; {hint}")
     if value > most:
         raise OptionError(f"{what} must be at most {most}, not {value}; {hint}")
+
+
+def _is_within(value: object, least: float, most: float) -> bool:
+    # NaN is within nothing.
+    return isinstance(value, int | float) and least <= value <= most
 
 
 def _shown(value: object) -> str:

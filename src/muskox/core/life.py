@@ -10,7 +10,7 @@ from typing import assert_never
 
 import msgspec
 
-from muskox.core.backoff import Backoff, CustomBackoff, Exponential
+from muskox.core.backoff import LONGEST, Backoff, CustomBackoff, Exponential
 from muskox.core.errors import WrongState
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, Options, Retention
@@ -69,8 +69,8 @@ class Rules(msgspec.Struct, frozen=True):
     backoff: Backoff | CustomBackoff = Exponential(1.0, jitter=0.2)
     timeout: float | None = None
     max_stalls: int = DEFAULT_MAX_STALLS
-    keep_completed: float = Retention.completed_for
-    keep_failed: float = Retention.failed_for
+    keep_completed: float | None = None
+    keep_failed: float | None = None
 
     @classmethod
     def of(cls, options: Options, retention: Retention, custom: CustomBackoff | None = None) -> Rules:
@@ -80,8 +80,8 @@ class Rules(msgspec.Struct, frozen=True):
             backoff=options.backoff or custom or Exponential(1.0, jitter=0.2),
             timeout=options.timeout,
             max_stalls=DEFAULT_MAX_STALLS if options.max_stalls is None else options.max_stalls,
-            keep_completed=retention.completed_for if options.keep_for is None else options.keep_for,
-            keep_failed=retention.failed_for if options.keep_for is None else options.keep_for,
+            keep_completed=_keep(options.keep_for, retention.completed_for),
+            keep_failed=_keep(options.keep_for, retention.failed_for),
         )
 
 
@@ -122,12 +122,12 @@ Outcome = Returned | Raised | TimedOut | Interrupted | Died
 
 
 class Complete(msgspec.Struct, frozen=True):
-    """active → completed; `keep` is for how many seconds, 0 removes the job at once."""
+    """active → completed; `keep` is for how many seconds: 0 removes the job at once, None leaves it to the queue."""
 
     lease: Lease
     result: str | None = None
     unkept: Failure | None = None
-    keep: float = Retention.completed_for
+    keep: float | None = None
 
 
 class Retry(msgspec.Struct, frozen=True):
@@ -154,7 +154,7 @@ class Fail(msgspec.Struct, frozen=True):
 
     lease: Lease
     failure: Failure
-    keep: float = Retention.failed_for
+    keep: float | None = None
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -201,7 +201,13 @@ def stall_delay(stalls: int) -> float:
     return 0.0 if stalls <= 1 else min(60.0, 2.0 ** min(stalls - 1, 6))
 
 
+def _keep(asked: float | None, retention: float) -> float | None:
+    if asked is not None:
+        return asked
+    return 0.0 if retention == 0 else None
+
+
 def _delay(rules: Rules, attempt: int, error: BaseException | None, chance: float) -> float:
     if callable(rules.backoff):
-        return max(0.0, float(rules.backoff(attempt, error)))
+        return min(LONGEST, max(0.0, float(rules.backoff(attempt, error))))
     return rules.backoff.delay(attempt, chance)

@@ -106,9 +106,7 @@ class Registry:
     def listeners(self, event: Event) -> list[Listener]:
         """Who hears this event, in the order of declaration."""
         return [
-            listener
-            for kind, queue, listener in self._listeners
-            if kind == event.kind and queue in (None, event.queue)
+            listener for kind, queue, listener in self._listeners if kind == event.kind and queue in (None, event.queue)
         ]
 
     @property

@@ -1,0 +1,120 @@
+"""The steps made by hand: promote, retry, cancel, remove, update, pause, and what is told from outside.
+
+Each takes a selection and moves those of its jobs that are in a state that
+allows it; the others stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from muskox.core.events import Event
+from muskox.core.job import Job, JobState
+from muskox.core.life import MOVES
+from muskox.store.protocol import Selection, WorkerRecord
+from muskox.store.sqlite.moves import get, remove, text
+from muskox.store.sqlite.select import Row, lane_of, matching
+from muskox.store.sqlite.tx import NUMBER, STATE, Tx
+
+__all__ = ["beat", "cancel", "pause", "promote", "publish", "remove_selected", "retry", "update"]
+
+_FORGOTTEN = 3_600_000_000
+
+_W, _X = NUMBER[JobState.WAITING], NUMBER[JobState.CANCELLED]
+
+
+def promote(tx: Tx, selection: Selection) -> int:
+    """Let selected delayed jobs wait, whatever their due; they arrive now."""
+    return _wait_again(tx, _movable(tx, selection, "promote"), grant=0)
+
+
+def retry(tx: Tx, selection: Selection) -> int:
+    """Let selected failed or cancelled jobs wait again, with one more attempt."""
+    return _wait_again(tx, _movable(tx, selection, "retry"), grant=1)
+
+
+def cancel(tx: Tx, selection: Selection) -> int:
+    """End selected jobs that have not ended; their leases are lost by that."""
+    found = _movable(tx, selection, "cancel")
+    tx.execute("cancel", {"now": tx.now, "seqs": text([row[0] for row in found])})
+    _tell(tx, found, "cancelled", _X)
+    return len(found)
+
+
+def remove_selected(tx: Tx, selection: Selection) -> int:
+    """Delete selected jobs; active ones only by their ids or when their state was asked for."""
+    if selection.ids is None and not selection.states:
+        selection = _in_states(selection, [state for state in JobState if state is not JobState.ACTIVE])
+    found = matching(tx, selection)
+    remove(tx, [row[0] for row in found])
+    _tell(tx, found, "removed", None)
+    return len(found)
+
+
+def update(tx: Tx, queue: str, id: str, data: str) -> Job | None:
+    """Replace the data of a job whose state allows it; give the job as it is now."""
+    for seq, _, lane, _, attempt, *_ in _movable(tx, Selection(queue, ids=(id,)), "update"):
+        number, _, name = lane_of(tx, lane)
+        tx.execute("update_data", {"seq": seq, "data": data})
+        tx.tell(number, "updated", [(id, name, attempt)])
+    return get(tx, queue, [id])[0]
+
+
+def pause(tx: Tx, queue: str, paused: bool) -> bool:
+    """Stop or allow claims from a queue, also one that has had no job yet."""
+    tx.execute("add_queue", {"queue": queue})
+    changed = tx.execute("pause", {"queue": queue, "paused": paused}).rowcount == 1
+    found = tx.one("find_queue", {"queue": queue})
+    if changed and found is not None:
+        tx.tell(found[0], "paused" if paused else "resumed", [()])
+        if not paused:
+            tx.woken.add(queue)
+    return changed
+
+
+def publish(tx: Tx, events: Sequence[Event]) -> None:
+    """Append facts that are not moves, at offsets and a moment of the store."""
+    for event in events:
+        tx.execute("add_queue", {"queue": event.queue})
+        found = tx.one("find_queue", {"queue": event.queue})
+        assert found is not None, "it was made above"
+        tx.tell(found[0], event.kind, [msgspec.structs.astuple(event)[3:]])
+
+
+def beat(tx: Tx, worker: WorkerRecord, gone: bool) -> None:
+    """Record that a worker lives or is gone, and forget those that have been silent for an hour."""
+    if gone:
+        tx.execute("forget_worker", {"id": worker.id})
+    else:
+        tx.execute("beat", {"id": worker.id, "now": tx.now, "record": msgspec.json.encode(worker).decode()})
+        tx.execute("forget_workers", {"before": tx.now - _FORGOTTEN})
+
+
+def _movable(tx: Tx, selection: Selection, verb: str) -> list[Row]:
+    allowed = [state for state in selection.states or tuple(JobState) if state in MOVES[verb]]
+    return matching(tx, _in_states(selection, allowed)) if allowed else []
+
+
+def _in_states(selection: Selection, states: Iterable[JobState]) -> Selection:
+    return Selection(selection.queue, selection.ids, tuple(states), selection.names, selection.limit)
+
+
+def _wait_again(tx: Tx, found: list[Row], *, grant: int) -> int:
+    tx.execute("wait_again", {"now": tx.now, "grant": grant, "seqs": text([row[0] for row in found])})
+    _tell(tx, found, "waiting", _W)
+    return len(found)
+
+
+def _tell(tx: Tx, found: list[Row], kind: str, target: int | None) -> None:
+    by_lane: dict[int, list[Row]] = {}
+    for row in found:
+        by_lane.setdefault(row[2], []).append(row)
+    for lane, its in by_lane.items():
+        queue, queue_name, name = lane_of(tx, lane)
+        for row in its:
+            tx.count(lane, row[3], target)
+        tx.tell(queue, kind, [(row[1], name, row[4]) for row in its])
+        if target is not None and STATE[target] is JobState.WAITING:
+            tx.woken.add(queue_name)

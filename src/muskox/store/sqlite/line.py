@@ -1,0 +1,229 @@
+"""One thread that owns one connection and runs steps on it, many in one transaction.
+
+A step is a function of a `Tx`. Everything that waits when a transaction begins
+joins it, so that many callers share one commit and one hop between threads. It
+does not know what the steps do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from muskox.core.errors import StoreError, StoreUnavailable
+from muskox.core.seam import World
+from muskox.store.sqlite.database import Location, connect, is_busy, translate
+from muskox.store.sqlite.tx import Tx
+
+__all__ = ["Line"]
+
+T = TypeVar("T")
+
+Step = Callable[[Tx], Any]
+_Waiting = tuple[Step, asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+_Answer = tuple["asyncio.Future[Any]", Any, BaseException | None]
+
+MOST_STEPS = 500
+CHECKPOINT_BYTES = 32 * 1024 * 1024
+"""A write-ahead log longer than this is moved into the database, which takes some 60 ms each time."""
+
+
+class Line:
+    """A line of steps before one connection; steps are run in the order in which they came."""
+
+    def __init__(
+        self, location: Location, world: World, *, writing: bool, committed: Callable[[Tx], None] = lambda tx: None
+    ) -> None:
+        self._location = location
+        self._world = world
+        self._writing = writing
+        self._committed = committed
+        self._inbox: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._turn = threading.Lock()
+        self._pause = threading.Event()
+        self._connection: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._serve, name="muskox-sqlite", daemon=True)
+        self._closed = False
+
+    def open(self, prepare: Callable[[sqlite3.Connection], object] = lambda db: None) -> None:
+        """Connect and `prepare` in the caller's thread, then start the line's own; raises `StoreError` and its kin."""
+        self._connection = connect(self._location, writing=self._writing)
+        try:
+            if self._writing:
+                self._db.execute("BEGIN IMMEDIATE")
+                prepare(self._db)
+                self._db.execute("COMMIT")
+            # From here on the line itself waits for the lock, in shorter steps than SQLite's.
+            self._db.execute("PRAGMA busy_timeout = 0")
+        except sqlite3.Error as error:
+            raise translate(error, self._location) from error
+        self._thread.start()
+
+    def close(self) -> None:
+        """Run what is already in the line, then let go of the connection; blocks until that is done."""
+        if self._closed:
+            return
+        self._closed = True
+        self._inbox.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    async def run(self, step: Callable[[Tx], T]) -> T:
+        """Have `step` run in the next transaction; its exception is raised here, its writes then undone."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        if self._closed:
+            raise StoreUnavailable("the store is closed; open a new one")
+        self._inbox.put((step, loop, future))
+        return await future
+
+    def run_here(self, step: Callable[[Tx], T]) -> T | None:
+        """Run `step` at once in the caller's thread if nobody is in the line and nobody holds the lock; else None.
+
+        A short step costs about as much as the hop to the line's thread and back, so that a lone caller is
+        served in half the time (docs/decisions/0004-sqlite.md has the figures). Its answer must not be None.
+        """
+        if self._location.durability != "default" or self._closed or not self._inbox.empty():
+            return None
+        if not self._turn.acquire(blocking=False):
+            return None
+        try:
+            tx = Tx(self._db, self._world)
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                answer = self._finish(tx, step)
+            except BaseException:
+                self._undo()
+                raise
+        except sqlite3.Error as error:
+            if is_busy(error):
+                return None
+            raise translate(error, self._location) from error
+        finally:
+            self._turn.release()
+        self._committed(tx)
+        return answer
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        assert self._connection is not None, "a line is opened before it is used"
+        return self._connection
+
+    def _serve(self) -> None:
+        while (first := self._inbox.get()) is not None:
+            batch, last = self._gather(first)
+            with self._turn:
+                answers = self._run_together(batch)
+                self._deliver(answers)
+                if self._writing:
+                    self._checkpoint(CHECKPOINT_BYTES)
+            if last:
+                break
+        with self._turn:
+            if self._writing:
+                self._checkpoint(0)
+            self._db.close()
+
+    def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
+        batch = [first]
+        try:
+            while len(batch) < MOST_STEPS:
+                item = self._inbox.get_nowait()
+                if item is None:
+                    return batch, True
+                batch.append(item)
+        except queue.Empty:
+            pass
+        return batch, False
+
+    def _run_together(self, batch: list[_Waiting]) -> list[tuple[asyncio.AbstractEventLoop, _Answer]]:
+        """Run the steps in one transaction; where one of them fails, each again in one of its own."""
+        wanted = [waiting for waiting in batch if not waiting[2].cancelled()]
+        try:
+            tx, values = self._transact([step for step, _, _ in wanted])
+        except BaseException as error:  # whatever a step raised belongs to its caller
+            if len(wanted) > 1 and not isinstance(error, StoreUnavailable):
+                return [answer for one in wanted for answer in self._run_together([one])]
+            return [(loop, (future, None, error)) for _, loop, future in wanted]
+        self._committed(tx)
+        return [(loop, (future, value, None)) for (_, loop, future), value in zip(wanted, values, strict=True)]
+
+    def _transact(self, steps: list[Step]) -> tuple[Tx, list[Any]]:
+        """Run steps under the lock, asking for it again while others hold it."""
+        attempt = 0
+        until = self._world.monotonic() + self._location.patience
+        while True:
+            tx = Tx(self._db, self._world)
+            try:
+                self._db.execute("BEGIN IMMEDIATE" if self._writing else "BEGIN")
+                values: list[Any] = []
+                self._finish(tx, lambda tx: values.extend([step(tx) for step in steps]))
+                return tx, values
+            except sqlite3.Error as error:
+                self._undo()
+                if not is_busy(error) or self._world.monotonic() >= until:
+                    raise translate(error, self._location) from error
+            except BaseException:
+                self._undo()
+                raise
+            attempt += 1
+            self._wait_for_lock(attempt)
+
+    def _finish(self, tx: Tx, step: Callable[[Tx], T]) -> T:
+        if self._writing:
+            tx.begin()
+        else:
+            tx.look()
+        answer = step(tx)
+        tx.end()
+        self._db.execute("COMMIT")
+        return answer
+
+    def _wait_for_lock(self, attempt: int) -> None:
+        # SQLite's own waiting grows to 100 ms a step, which lets one process starve another.
+        self._pause.wait(min(0.0002 * attempt, 0.005) * (0.5 + self._world.chance()))
+
+    def _undo(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.Error:  # the first error is the one to tell; SQLite has rolled back by itself
+            pass
+
+    def _deliver(self, answers: list[tuple[asyncio.AbstractEventLoop, _Answer]]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Answer]] = {}
+        for loop, answer in answers:
+            by_loop.setdefault(loop, []).append(answer)
+        for loop, its in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_resolve, its)
+            except RuntimeError:  # the caller's loop has ended: nobody waits any more
+                continue
+
+    def _checkpoint(self, most: int) -> None:
+        """Move the write-ahead log into the database when it is longer than `most` bytes.
+
+        TRUNCATE takes the writer's lock first; while a reader is in the way it does what it can.
+        """
+        if self._location.path is None:
+            return
+        try:
+            if os.stat(f"{self._location.path}-wal").st_size > most:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except (sqlite3.Error, OSError):  # locked or full: the next commit tries again
+            return
+
+
+def _resolve(answers: list[_Answer]) -> None:
+    for future, value, error in answers:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error if isinstance(error, Exception) else StoreError(repr(error)))

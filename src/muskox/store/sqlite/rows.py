@@ -1,0 +1,92 @@
+"""Turns rows into jobs and options into columns. It runs no statement."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from muskox.core.failure import Failure
+from muskox.core.job import Job, JobState, Lease, NewJob, Options
+from muskox.store.sqlite.tx import NUMBER, STATE
+
+__all__ = ["claimed", "columns", "failure_text", "fresh", "full"]
+
+_NO_OPTIONS = Options()
+_ACTIVE = NUMBER[JobState.ACTIVE]
+
+_options = msgspec.json.Decoder(Options)
+_failure = msgspec.json.Decoder(Failure)
+_encoder = msgspec.json.Encoder()
+
+
+def claimed(row: tuple[Any, ...], queue: str, name: str, token: int, now: int, worker: str) -> Job:
+    """The job that a row of `pick` becomes when it is claimed."""
+    seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress = row
+    return Job(
+        id, queue, name, JobState.ACTIVE, priority, data, attempt + 1, attempts, stalls, releases,
+        _NO_OPTIONS if options is None else _options.decode(options),
+        added, None, now, None, progress, None, None, worker,
+        Lease(queue, id, token, name, attempt + 1, seq),
+    )  # fmt: skip
+
+
+def fresh(new: NewJob, now: int) -> Job:
+    """The job that a new one becomes when it is stored."""
+    delayed = new.delay > 0
+    return Job(
+        new.id, new.queue, new.name, JobState.DELAYED if delayed else JobState.WAITING, new.priority, new.data,
+        0, new.options.attempts, 0, 0, new.options, now, now + int(new.delay * 1_000_000) if delayed else None,
+    )  # fmt: skip
+
+
+def columns(new: NewJob, now: int) -> dict[str, Any]:
+    """The columns of a new job that are alike for all jobs added together with the same options."""
+    delayed = new.delay > 0
+    moment = now + int(new.delay * 1_000_000)
+    return {
+        "state": NUMBER[JobState.DELAYED if delayed else JobState.WAITING],
+        "priority": new.priority,
+        "arrival": moment,
+        "due": moment if delayed else None,
+        "attempts": new.options.attempts,
+        "max_stalls": new.options.max_stalls,
+        "now": now,
+        "options": None if new.options == _NO_OPTIONS else _encoder.encode(new.options).decode(),
+    }
+
+
+def full(row: sqlite3.Row) -> Job:
+    """The job in a row of all columns, with the names of its queue and lane."""
+    state = STATE[row["state"]]
+    active = row["state"] == _ACTIVE
+    return Job(
+        id=row["id"],
+        queue=row["queue_name"],
+        name=row["name"],
+        state=state,
+        priority=row["priority"],
+        data_text=row["data"],
+        attempt=row["attempt"],
+        attempts=row["attempts"],
+        stalls=row["stalls"],
+        releases=row["releases"],
+        options=_NO_OPTIONS if row["options"] is None else _options.decode(row["options"]),
+        added_us=row["added"],
+        due_us=row["due"],
+        started_us=row["started"],
+        ended_us=row["ended"],
+        progress_text=row["progress"],
+        result_text=row["result"],
+        failure=None if row["failure"] is None else _failure.decode(row["failure"]),
+        worker=row["worker"] if active else None,
+        lease=Lease(row["queue_name"], row["id"], row["token"], row["name"], row["attempt"], row["seq"])
+        if active
+        else None,
+    )
+
+
+def failure_text(failure: Failure | None) -> str | None:
+    """A failure as it is kept."""
+    return None if failure is None else _encoder.encode(failure).decode()

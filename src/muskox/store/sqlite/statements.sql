@@ -1,0 +1,376 @@
+-- Every statement of the SQLite store. `seq` is the rowid of a job; states are numbered in migrations/0001.sql.
+-- Lists of rows travel as one JSON text, so that a batch is one statement and the interpreter lock
+-- is handed over once per batch and not once per row.
+
+-- name: read_meta
+SELECT token, clock, event, turn FROM muskox_meta;
+
+-- name: lock_meta
+-- Takes the write lock on somebody else's connection before anything is read.
+UPDATE muskox_meta SET clock = max(clock, :now) RETURNING token, clock, event, turn;
+
+-- name: write_meta
+UPDATE muskox_meta SET token = :token, clock = :clock, event = :event, turn = :turn;
+
+-- name: shift_leases
+-- The machine's clock was set back: leases are durations and move with it.
+UPDATE muskox_jobs SET lease_until = lease_until - :jump WHERE state = 3;
+
+-- name: add_queue
+INSERT INTO muskox_queues (name) VALUES (:queue) ON CONFLICT (name) DO NOTHING;
+
+-- name: add_lane
+INSERT INTO muskox_lanes (queue, name)
+SELECT id, :name FROM muskox_queues WHERE name = :queue
+ON CONFLICT (queue, name) DO NOTHING;
+
+-- name: find_lane
+SELECT muskox_lanes.queue, muskox_lanes.id
+FROM muskox_lanes JOIN muskox_queues ON muskox_queues.id = muskox_lanes.queue
+WHERE muskox_queues.name = :queue AND muskox_lanes.name = :name;
+
+-- name: find_queue
+SELECT id, paused FROM muskox_queues WHERE name = :queue;
+
+-- name: queue_names
+SELECT id, name FROM muskox_queues;
+
+-- name: count
+UPDATE muskox_lanes
+SET waiting = waiting + ?, delayed = delayed + ?, blocked = blocked + ?, active = active + ?,
+    completed = completed + ?, failed = failed + ?, cancelled = cancelled + ?
+WHERE id = ?;
+
+-- name: add_event
+INSERT INTO muskox_events (first, size, queue, kind, at, body) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: add_jobs
+-- :pairs is [[id, data], …]; all else is the same for all of them. Known ids are left as they are.
+INSERT INTO muskox_jobs (queue, lane, id, state, priority, arrival, due, attempts, max_stalls, added, options, data)
+SELECT :queue, :lane, json_extract(value, '$[0]'), :state, :priority, :arrival, :due, :attempts, :max_stalls, :now,
+       :options, json_extract(value, '$[1]')
+FROM json_each(:pairs)
+WHERE TRUE
+ON CONFLICT (queue, id) DO NOTHING;
+
+-- name: add_job
+INSERT INTO muskox_jobs (queue, lane, id, state, priority, arrival, due, attempts, max_stalls, added, options, data)
+VALUES (:queue, :lane, :id, :state, :priority, :arrival, :due, :attempts, :max_stalls, :now, :options, :data)
+ON CONFLICT (queue, id) DO NOTHING;
+
+-- name: open_lanes
+-- The lanes that have something to claim, of the queues in :queues that are not paused.
+SELECT muskox_lanes.id, muskox_queues.id, muskox_queues.name, muskox_lanes.name, muskox_lanes.waiting
+FROM muskox_lanes JOIN muskox_queues ON muskox_queues.id = muskox_lanes.queue
+WHERE muskox_queues.name IN (SELECT value FROM json_each(:queues)) AND muskox_queues.paused = 0 AND muskox_lanes.waiting > 0;
+
+-- name: waiting_in
+SELECT id, waiting FROM muskox_lanes WHERE queue = :queue;
+
+-- name: pick
+-- The next of a lane, in the order in which they are claimed.
+SELECT seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress
+FROM muskox_jobs
+WHERE lane = :lane AND state = 0
+ORDER BY priority DESC, arrival, seq
+LIMIT :limit;
+
+-- name: pick_oldest
+-- The job that has waited longest in a lane, if it arrived before :before: the first of each priority, found by
+-- jumping along the index, at most 64 priorities from the lowest.
+WITH RECURSIVE levels (priority, depth) AS (
+    SELECT min(priority), 1 FROM muskox_jobs WHERE lane = :lane AND state = 0
+    UNION ALL
+    SELECT (SELECT min(priority) FROM muskox_jobs WHERE lane = :lane AND state = 0 AND priority > levels.priority), depth + 1
+    FROM levels
+    WHERE levels.priority IS NOT NULL AND depth < 64
+)
+SELECT seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress
+FROM muskox_jobs
+WHERE seq IN (
+    SELECT (
+        SELECT seq FROM muskox_jobs
+        WHERE lane = :lane AND state = 0 AND priority = levels.priority
+        ORDER BY arrival, seq
+        LIMIT 1
+    )
+    FROM levels
+    WHERE priority IS NOT NULL
+) AND arrival <= :before
+ORDER BY arrival, seq
+LIMIT :limit;
+
+-- name: claim
+-- :seqs is [seq, …]; the tokens count up from :token in that order.
+UPDATE muskox_jobs
+SET state = 3, attempt = attempt + 1, token = :token + picked.key, lease_until = :until, worker = :worker,
+    started = :now, due = NULL
+FROM json_each(:seqs) AS picked
+WHERE muskox_jobs.seq = picked.value;
+
+-- name: complete
+-- :done is [[seq, token, result or null], …]. Fenced: only rows that are still active under their token.
+UPDATE muskox_jobs
+SET state = 4, ended = :now, lease_until = NULL, result = json_extract(done.value, '$[2]'), failure = NULL
+FROM json_each(:done) AS done
+WHERE muskox_jobs.seq = json_extract(done.value, '$[0]') AND muskox_jobs.token = json_extract(done.value, '$[1]') AND muskox_jobs.state = 3;
+
+-- name: still_held
+-- Which of :leases, [[seq, token], …], still count.
+SELECT muskox_jobs.seq
+FROM json_each(:leases) AS lease JOIN muskox_jobs ON muskox_jobs.seq = json_extract(lease.value, '$[0]')
+WHERE muskox_jobs.token = json_extract(lease.value, '$[1]') AND muskox_jobs.state = 3;
+
+-- name: settled_as
+-- The state of a job that was settled under this token and has not been claimed since.
+SELECT state FROM muskox_jobs WHERE seq = :seq AND token = :token AND id = :id AND state <> 3;
+
+-- name: settle
+-- One job out of active into any other state; the fence was checked in the same transaction.
+UPDATE muskox_jobs
+SET state = :state, attempt = attempt - :refund, stalls = stalls + :stalls, releases = releases + :releases,
+    lease_until = NULL, due = :due, arrival = :arrival, ended = :ended, clear_at = :clear_at, result = :result,
+    failure = COALESCE(:failure, failure)
+WHERE seq = :seq;
+
+-- name: renew
+UPDATE muskox_jobs
+SET lease_until = :until
+WHERE state = 3 AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: note
+UPDATE muskox_jobs
+SET progress = COALESCE(:progress, progress), data = COALESCE(:data, data)
+WHERE seq = :seq;
+
+-- name: last_line
+SELECT COALESCE(max(number), 0) FROM muskox_logs WHERE job = :seq;
+
+-- name: add_line
+INSERT INTO muskox_logs (job, number, at, text) VALUES (:seq, :number, :now, :text);
+
+-- name: due
+SELECT muskox_jobs.seq, muskox_jobs.id, muskox_jobs.lane, muskox_jobs.attempt, muskox_jobs.due
+FROM muskox_jobs
+WHERE state = 1 AND due <= :now
+ORDER BY due, seq
+LIMIT :limit;
+
+-- name: promote_due
+UPDATE muskox_jobs
+SET state = 0, arrival = due, due = NULL
+WHERE state = 1 AND seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: stalled
+SELECT muskox_jobs.seq, muskox_jobs.lane, muskox_jobs.stalls, COALESCE(muskox_jobs.max_stalls, :max_stalls), muskox_jobs.worker
+FROM muskox_jobs
+WHERE state = 3 AND (lease_until < :now OR lease_until IS NULL)
+ORDER BY lease_until
+LIMIT :limit;
+
+-- name: recover
+-- The lease is over: its token is worth nothing from here on.
+UPDATE muskox_jobs
+SET state = :state, attempt = attempt - 1, stalls = stalls + 1, token = NULL, lease_until = NULL, due = :due,
+    arrival = :arrival, ended = :ended, failure = COALESCE(:failure, failure)
+WHERE seq = :seq;
+
+-- name: wait_again
+-- By hand: selected jobs to waiting, arriving now. :grant is 1 when an attempt is granted.
+UPDATE muskox_jobs
+SET state = 0, arrival = :now, due = NULL, token = NULL, ended = NULL, clear_at = NULL,
+    attempts = CASE WHEN :grant AND attempt >= COALESCE(attempts, 1) THEN attempt + 1 ELSE attempts END,
+    stalls = CASE WHEN :grant THEN 0 ELSE stalls END
+WHERE seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: cancel
+UPDATE muskox_jobs
+SET state = 6, ended = :now, due = NULL, lease_until = NULL, token = NULL
+WHERE seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: remove
+DELETE FROM muskox_jobs WHERE seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: remove_lines
+DELETE FROM muskox_logs WHERE job IN (SELECT value FROM json_each(:seqs));
+
+-- name: update_data
+UPDATE muskox_jobs SET data = :data WHERE seq = :seq;
+
+-- name: pause
+UPDATE muskox_queues SET paused = :paused WHERE name = :queue AND paused <> :paused;
+
+-- name: expired
+-- Settled jobs whose own time is over.
+SELECT seq, id, lane, state, attempt FROM muskox_jobs WHERE clear_at <= :now ORDER BY clear_at LIMIT :limit;
+
+-- name: outdated
+-- Settled jobs of a queue and state that ended before :before and have no time of their own.
+SELECT seq, id, lane, state, attempt
+FROM muskox_jobs
+WHERE queue = :queue AND state = :state AND ended IS NOT NULL AND ended < :before AND clear_at IS NULL
+ORDER BY ended
+LIMIT :limit;
+
+-- name: oldest_ended
+SELECT seq, id, lane, state, attempt
+FROM muskox_jobs
+WHERE queue = :queue AND state = :state AND ended IS NOT NULL
+ORDER BY ended
+LIMIT :limit;
+
+-- name: trim_events
+DELETE FROM muskox_events WHERE first < (SELECT max(first) FROM muskox_events WHERE first <= :horizon);
+
+-- name: state_totals
+SELECT queue, sum(completed), sum(failed), sum(cancelled) FROM muskox_lanes GROUP BY queue;
+
+-- name: beat
+INSERT INTO muskox_workers (id, at, record) VALUES (:id, :now, :record)
+ON CONFLICT (id) DO UPDATE SET at = excluded.at, record = excluded.record;
+
+-- name: forget_worker
+DELETE FROM muskox_workers WHERE id = :id;
+
+-- name: forget_workers
+DELETE FROM muskox_workers WHERE at < :before;
+
+-- name: workers
+SELECT at, record FROM muskox_workers WHERE at >= :since ORDER BY at, id;
+
+-- name: get
+SELECT muskox_jobs.*, muskox_queues.name AS queue_name, muskox_lanes.name AS name
+FROM json_each(:ids) AS wanted
+JOIN muskox_queues ON muskox_queues.name = :queue
+JOIN muskox_jobs ON muskox_jobs.queue = muskox_queues.id AND muskox_jobs.id = wanted.value
+JOIN muskox_lanes ON muskox_lanes.id = muskox_jobs.lane;
+
+-- name: by_seq
+SELECT muskox_jobs.*, muskox_queues.name AS queue_name, muskox_lanes.name AS name
+FROM json_each(:seqs) AS wanted
+JOIN muskox_jobs ON muskox_jobs.seq = wanted.value
+JOIN muskox_queues ON muskox_queues.id = muskox_jobs.queue
+JOIN muskox_lanes ON muskox_lanes.id = muskox_jobs.lane;
+
+-- name: by_id
+SELECT muskox_jobs.seq, muskox_jobs.id, muskox_jobs.lane, muskox_jobs.state, muskox_jobs.attempt
+FROM json_each(:ids) AS wanted
+JOIN muskox_jobs ON muskox_jobs.queue = :queue AND muskox_jobs.id = wanted.value;
+
+-- name: lane
+SELECT muskox_queues.id, muskox_queues.name, muskox_lanes.name
+FROM muskox_lanes JOIN muskox_queues ON muskox_queues.id = muskox_lanes.queue
+WHERE muskox_lanes.id = :lane;
+
+-- name: lane_names
+SELECT id, name FROM muskox_lanes WHERE queue = :queue;
+
+-- name: page_waiting
+SELECT seq, id, lane, state, attempt, priority, arrival
+FROM muskox_jobs
+WHERE lane = :lane AND state = 0
+  AND (:first OR priority < :priority OR (priority = :priority AND (arrival, seq) > (:arrival, :seq)))
+ORDER BY priority DESC, arrival, seq
+LIMIT :limit;
+
+-- name: page_delayed
+SELECT seq, id, lane, state, attempt, 0, due
+FROM muskox_jobs
+WHERE state = 1 AND queue = :queue AND lane IN (SELECT value FROM json_each(:lanes))
+  AND (:first OR (due, seq) > (:arrival, :seq))
+ORDER BY due, seq
+LIMIT :limit;
+
+-- name: page_active
+-- By lease: the index of active jobs, whose number is bounded by the slots there are.
+SELECT seq, id, lane, state, attempt, 0, started
+FROM muskox_jobs
+WHERE state = 3 AND queue = :queue AND lane IN (SELECT value FROM json_each(:lanes))
+  AND (:first OR (started, seq) > (:arrival, :seq))
+ORDER BY started, seq
+LIMIT :limit;
+
+-- name: page_ended
+SELECT seq, id, lane, state, attempt, 0, ended
+FROM muskox_jobs
+WHERE queue = :queue AND state = :state AND ended IS NOT NULL AND lane IN (SELECT value FROM json_each(:lanes))
+  AND (:first OR (ended, seq) < (:arrival, :seq))
+ORDER BY ended DESC, seq DESC
+LIMIT :limit;
+
+-- name: logs
+SELECT muskox_logs.number, muskox_logs.at, muskox_logs.text
+FROM muskox_queues JOIN muskox_jobs ON muskox_jobs.queue = muskox_queues.id JOIN muskox_logs ON muskox_logs.job = muskox_jobs.seq
+WHERE muskox_queues.name = :queue AND muskox_jobs.id = :id AND muskox_logs.number > :after
+ORDER BY muskox_logs.number
+LIMIT :limit;
+
+-- name: counts
+SELECT muskox_queues.name, muskox_queues.paused, muskox_lanes.name, muskox_lanes.id,
+       waiting, delayed, blocked, active, completed, failed, cancelled
+FROM muskox_queues LEFT JOIN muskox_lanes ON muskox_lanes.queue = muskox_queues.id
+ORDER BY muskox_queues.id, muskox_lanes.id;
+
+-- name: oldest_arrival
+-- The oldest of a lane's waiting jobs, priority by priority along the index; at most 64 priorities.
+WITH RECURSIVE levels (priority, depth) AS (
+    SELECT min(priority), 1 FROM muskox_jobs WHERE lane = :lane AND state = 0
+    UNION ALL
+    SELECT (SELECT min(priority) FROM muskox_jobs WHERE lane = :lane AND state = 0 AND priority > levels.priority), depth + 1
+    FROM levels
+    WHERE levels.priority IS NOT NULL AND depth < 64
+)
+SELECT min((
+    SELECT arrival FROM muskox_jobs
+    WHERE lane = :lane AND state = 0 AND priority = levels.priority
+    ORDER BY arrival
+    LIMIT 1
+))
+FROM levels
+WHERE priority IS NOT NULL;
+
+-- name: read_events
+-- From the record that holds :after + 1 on; :queue NULL means all queues.
+SELECT muskox_events.first, muskox_events.size, muskox_queues.name, muskox_events.kind, muskox_events.at, muskox_events.body
+FROM muskox_events JOIN muskox_queues ON muskox_queues.id = muskox_events.queue
+WHERE muskox_events.first > COALESCE((SELECT max(first) FROM muskox_events WHERE first <= :after + 1), 0) - 1
+  AND (:queue IS NULL OR muskox_queues.name = :queue)
+ORDER BY muskox_events.first
+LIMIT :limit;
+
+-- name: first_event
+SELECT min(first), (SELECT event FROM muskox_meta) FROM muskox_events;
+
+-- name: open_queues
+SELECT muskox_queues.name
+FROM muskox_queues JOIN muskox_lanes ON muskox_lanes.queue = muskox_queues.id
+WHERE muskox_queues.paused = 0
+GROUP BY muskox_queues.id
+HAVING sum(muskox_lanes.waiting) > 0;
+
+-- name: audit_counts
+SELECT muskox_queues.name, muskox_lanes.name, muskox_lanes.waiting, muskox_lanes.delayed, muskox_lanes.blocked, muskox_lanes.active, muskox_lanes.completed,
+       muskox_lanes.failed, muskox_lanes.cancelled, sum(muskox_jobs.state = 0), sum(muskox_jobs.state = 1), sum(muskox_jobs.state = 2),
+       sum(muskox_jobs.state = 3), sum(muskox_jobs.state = 4), sum(muskox_jobs.state = 5), sum(muskox_jobs.state = 6)
+FROM muskox_lanes JOIN muskox_queues ON muskox_queues.id = muskox_lanes.queue LEFT JOIN muskox_jobs ON muskox_jobs.lane = muskox_lanes.id
+GROUP BY muskox_lanes.id;
+
+-- name: audit_active
+SELECT muskox_queues.name, muskox_jobs.id
+FROM muskox_jobs JOIN muskox_queues ON muskox_queues.id = muskox_jobs.queue
+WHERE muskox_jobs.state = 3 AND (muskox_jobs.token IS NULL OR muskox_jobs.lease_until IS NULL OR muskox_jobs.attempt < 1);
+
+-- name: audit_shape
+SELECT muskox_queues.name, muskox_jobs.id, muskox_jobs.state
+FROM muskox_jobs JOIN muskox_queues ON muskox_queues.id = muskox_jobs.queue
+WHERE (muskox_jobs.state = 1) <> (muskox_jobs.due IS NOT NULL) OR (muskox_jobs.state >= 4) <> (muskox_jobs.ended IS NOT NULL)
+   OR muskox_jobs.state NOT BETWEEN 0 AND 6;
+
+-- name: audit_lanes
+SELECT muskox_jobs.id FROM muskox_jobs LEFT JOIN muskox_lanes ON muskox_lanes.id = muskox_jobs.lane WHERE muskox_lanes.id IS NULL OR muskox_lanes.queue <> muskox_jobs.queue;
+
+-- name: audit_lines
+SELECT DISTINCT muskox_logs.job FROM muskox_logs LEFT JOIN muskox_jobs ON muskox_jobs.seq = muskox_logs.job WHERE muskox_jobs.seq IS NULL;
+
+-- name: integrity
+PRAGMA integrity_check(20);

@@ -1,0 +1,206 @@
+"""The SQLite store: each verb of the protocol as one step on one of two lines.
+
+The writing line holds the only writing connection of the process, the reading
+line one that only looks; in memory both are the same. What the steps do is
+in the modules beside this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from muskox.core.events import Event
+from muskox.core.job import Job, Lease, NewJob, Retention
+from muskox.core.life import Settlement
+from muskox.core.seam import World
+from muskox.store.protocol import (
+    Added,
+    Finding,
+    Found,
+    LogLine,
+    Note,
+    QueueCounts,
+    Recovered,
+    Selection,
+    Traits,
+    Want,
+    WorkerRecord,
+)
+from muskox.store.sqlite import hand, looks, moves, select, upkeep
+from muskox.store.sqlite.claim import claim
+from muskox.store.sqlite.database import Location, parse, prepare, translate
+from muskox.store.sqlite.hub import Hub
+from muskox.store.sqlite.line import Line
+from muskox.store.sqlite.schema import apply
+from muskox.store.sqlite.tx import Tx
+from muskox.store.sqlite.within import driver_connection
+
+__all__ = ["SqliteStore", "connect"]
+
+LONE = 8
+"""So few jobs are added in the caller's thread when nobody else is writing."""
+
+
+POLL = 1.0
+"""Seconds after which those who wait for events look for themselves, whatever the hints say."""
+
+
+def connect(url: str, world: World) -> SqliteStore:
+    """Make the store for a `sqlite:` URL; see `database.parse` for its forms."""
+    return SqliteStore(parse(url), world)
+
+
+class SqliteStore:
+    """A store in one file, or in memory where it is the fake of all tests. Fit for any number of event loops."""
+
+    traits = Traits(loop_bound=False, within=True)
+
+    def __init__(self, location: Location, world: World) -> None:
+        self._location = location
+        self._world = world
+        self._hub = Hub(location)
+        self._writer = Line(location, world, writing=True, committed=self._committed)
+        self._reader = self._writer if location.path is None else Line(location, world, writing=False)
+        self._opening = asyncio.Lock()
+        self._opened = False
+
+    # --- opening -----------------------------------------------------------------
+
+    async def open(self) -> None:
+        async with self._opening:
+            if not self._opened:
+                await asyncio.to_thread(self._open)
+                self._opened = True
+
+    def _open(self) -> None:
+        prepare(self._location)
+        self._writer.open(apply)
+        if self._reader is not self._writer:
+            self._reader.open()
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._hub.close()
+        self._reader.close()
+        self._writer.close()
+
+    async def migrate(self) -> list[str]:
+        return await self._writer.run(lambda tx: apply(tx.db))
+
+    def _committed(self, tx: Tx) -> None:
+        if tx.woken or tx.told:
+            self._hub.tell(tx.woken, events=tx.told)
+
+    # --- the life of jobs --------------------------------------------------------
+
+    async def add(self, jobs: Sequence[NewJob]) -> list[Added]:
+        step = partial(moves.add, jobs=jobs)
+        if 0 < len(jobs) <= LONE and (added := self._writer.run_here(step)) is not None:
+            return added
+        return await self._writer.run(step)
+
+    def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
+        db = driver_connection(connection, self._location)
+        tx = Tx(db, self._world)
+        try:
+            tx.begin(locked=False)
+            added = moves.add(tx, jobs)
+            tx.end()
+        except sqlite3.Error as error:
+            raise translate(error, self._location) from error
+        return added
+
+    async def claim(self, wants: Sequence[Want], *, limit: int, worker: str, lease: float) -> list[Job]:
+        return await self._writer.run(partial(claim, wants=wants, limit=limit, worker=worker, lease=lease))
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Lease]:
+        return await self._writer.run(partial(moves.settle, settlements=settlements))
+
+    async def renew(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        return await self._writer.run(partial(moves.renew, leases=leases, seconds=lease))
+
+    async def annotate(self, notes: Sequence[Note]) -> list[Lease]:
+        return await self._writer.run(partial(moves.annotate, notes=notes))
+
+    async def promote(self, selection: Selection | None = None, *, limit: int = 1000) -> int:
+        if selection is None:
+            return await self._writer.run(partial(upkeep.promote_due, limit=limit))
+        return await self._writer.run(partial(hand.promote, selection=selection))
+
+    async def recover(self, *, limit: int = 1000) -> list[Recovered]:
+        return await self._writer.run(partial(upkeep.recover, limit=limit))
+
+    async def clear(self, rules: Mapping[str, Retention], *, limit: int = 1000) -> int:
+        return await self._writer.run(partial(upkeep.clear, rules=rules, limit=limit))
+
+    # --- by hand -----------------------------------------------------------------
+
+    async def retry(self, selection: Selection) -> int:
+        return await self._writer.run(partial(hand.retry, selection=selection))
+
+    async def cancel(self, selection: Selection) -> int:
+        return await self._writer.run(partial(hand.cancel, selection=selection))
+
+    async def remove(self, selection: Selection) -> int:
+        return await self._writer.run(partial(hand.remove_selected, selection=selection))
+
+    async def update(self, queue: str, id: str, data: str) -> Job | None:
+        return await self._writer.run(partial(hand.update, queue=queue, id=id, data=data))
+
+    async def pause(self, queue: str, paused: bool) -> bool:
+        return await self._writer.run(partial(hand.pause, queue=queue, paused=paused))
+
+    # --- looking -----------------------------------------------------------------
+
+    async def get(self, queue: str, ids: Sequence[str]) -> list[Job | None]:
+        return await self._reader.run(partial(moves.get, queue=queue, ids=ids))
+
+    async def find(self, selection: Selection, *, after: str | None = None) -> Found:
+        return await self._reader.run(partial(select.find, selection=selection, after=after))
+
+    async def logs(self, queue: str, id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
+        return await self._reader.run(partial(looks.logs, queue=queue, id=id, after=after, limit=limit))
+
+    async def counts(self, queues: Sequence[str] = ()) -> list[QueueCounts]:
+        return await self._reader.run(partial(looks.counts, queues=queues))
+
+    async def workers(self) -> list[WorkerRecord]:
+        return await self._reader.run(looks.workers)
+
+    async def audit(self) -> list[Finding]:
+        return await self._reader.run(looks.audit)
+
+    # --- hints, events, workers --------------------------------------------------
+
+    async def wait(self, queues: Sequence[str], *, seconds: float) -> None:
+        await self._hub.bell(queues).wait(seconds)
+
+    async def events(
+        self, *, after: int, queue: str | None = None, limit: int = 1000, seconds: float = 0.0
+    ) -> list[Event]:
+        step = partial(looks.events, after=after, queue=queue, limit=limit)
+        until = self._world.monotonic() + seconds
+        while True:
+            bell = self._hub.bell()
+            try:
+                found = await self._reader.run(step)
+            except BaseException:
+                self._hub.drop(bell)
+                raise
+            left = until - self._world.monotonic()
+            if found or left <= 0:
+                self._hub.drop(bell)
+                return found
+            await bell.wait(min(left, POLL))
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        await self._writer.run(partial(hand.publish, events=events))
+
+    async def beat(self, worker: WorkerRecord, *, gone: bool = False) -> None:
+        await self._writer.run(partial(hand.beat, worker=worker, gone=gone))
