@@ -1,0 +1,1 @@
+"""The plan of the house as code. It reads the source as text and never imports it."""
