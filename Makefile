@@ -38,7 +38,7 @@ format: $(VENV)/.development ## Format the code and mend what the linter can men
 lint: $(VENV)/.development ## Check format, style and that uv.lock fits pyproject.toml
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
-	$(if $(UV),$(UV) lock --check --quiet)
+	@uv=$$($(call working_uv,uv $(VENV)/bin/uv)); [ -z "$$uv" ] || $$uv lock --check --quiet
 
 types: $(VENV)/.development ## Check the types
 	$(PY) -m mypy src $(wildcard tests/typing)
@@ -60,46 +60,48 @@ clean: ## Remove the environment, the caches and what was built
 unexport VIRTUAL_ENV
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-# The first uv that works: the user's own, or the one from PyPI inside .venv. One that does not know
-# the option is too old for us; one that a version manager only pretends to have does not run at all.
-first_uv = $(shell for uv in $(1); do \
-	$$uv sync --no-default-groups --help >/dev/null 2>&1 && echo $$uv && break; done)
-UV = $(call first_uv,uv $(VENV)/bin/uv)
-OWN_UV = $(call first_uv,uv)
+# For the shell: prints the first of these uvs that works. One that does not know the option is too
+# old for us, and one that a version manager only pretends to have does not run at all.
+working_uv = for uv in $(1); do $$uv sync --no-default-groups --help >/dev/null 2>&1 && echo $$uv && break; done
 
 MADE_HERE := $(shell $(PY) -c '' 2>/dev/null && grep -sqxF '$(CURDIR)' $(VENV)/.made && echo yes)
 
 $(VENV)/.made: $(if $(MADE_HERE),,FORCE)
 	@rm -rf $(VENV)
-	@if [ -n "$(OWN_UV)" ]; then \
-		$(OWN_UV) venv --quiet $(if $(PYTHON),--python $(PYTHON)) $(VENV); \
-	elif [ -z "$(PYTHON)" ]; then \
+	@uv=$$($(call working_uv,uv)); python="$(PYTHON)"; \
+	if [ -n "$$uv" ]; then \
+		$$uv venv --quiet $${python:+--python "$$python"} $(VENV); \
+	elif [ -z "$$python" ]; then \
 		echo "Muskox needs Python 3.11 or newer and found none; install it, or say PYTHON=/path/to/python" >&2; exit 1; \
-	elif ! $(PYTHON) -m venv $(VENV); then \
-		echo "$(PYTHON) could not make a virtual environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
 	else \
-		echo "Getting uv from PyPI into $(VENV)"; \
-		$(PY) -m pip install --quiet --disable-pip-version-check uv || echo "No uv to be had: pip installs alone, without uv.lock" >&2; \
+		$$python -m venv $(VENV) || { echo "$$python cannot make environments; on Debian: apt install python3-venv" >&2; exit 1; }; \
 	fi
 	@echo '$(CURDIR)' > $@
 
 $(VENV)/.runtime: pyproject.toml uv.lock $(VENV)/.made
-	$(call install,--inexact --no-default-groups --extra notifier,\
-		$(PY) -m pip install --quiet --editable '.[notifier]')
+	$(call install,--inexact --no-default-groups --extra notifier,--editable '.[notifier]')
 	@touch $@
 
 $(VENV)/.development: pyproject.toml uv.lock $(VENV)/.made
-	$(call install,--all-extras,\
-		$(PY) -m pip install --quiet --upgrade 'pip>=25.1' && \
-		$(PY) -m pip install --quiet --editable '.[all]' --group dev)
+	$(call install,--all-extras,--editable '.[all]' --group dev)
 	@touch $(VENV)/.runtime $@
 
-# install OPTIONS-OF-UV-SYNC, COMMAND-WITHOUT-UV. A failure that we hear of (no network, say) leaves
-# the old environment whole; being killed leaves it without .made.
+# install OPTIONS-OF-UV-SYNC, ARGUMENTS-OF-PIP. Brings uv from PyPI where there is none; where that
+# fails too, pip installs alone. A failure that we hear of (no network, say) leaves the old
+# environment in use; being killed does not.
 define install
 	@mv $(VENV)/.made $(VENV)/.making
-	@echo "Installing into $(VENV)"
-	@{ $(if $(UV),$(UV) sync --frozen --python $(PY) $(1),$(2)); } || { mv $(VENV)/.making $(VENV)/.made; exit 1; }
+	@uv=$$($(call working_uv,uv $(VENV)/bin/uv)); pip="$(PY) -m pip --quiet --disable-pip-version-check"; \
+	if [ -z "$$uv" ]; then \
+		echo "Getting uv from PyPI into $(VENV)"; \
+		$$pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; \
+		$$pip install uv || echo "No uv to be had: pip installs alone, and not what uv.lock says" >&2; \
+		uv=$$($(call working_uv,$(VENV)/bin/uv)); \
+	fi; \
+	echo "Installing into $(VENV)"; \
+	if [ -n "$$uv" ]; then $$uv sync --frozen --python $(PY) $(1); \
+	else $$pip install --upgrade 'pip>=25.1' && $$pip install $(2); \
+	fi || { mv $(VENV)/.making $(VENV)/.made; exit 1; }
 	@mv $(VENV)/.making $(VENV)/.made
 endef
 
