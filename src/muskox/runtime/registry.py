@@ -109,9 +109,13 @@ class Registry:
             listener for kind, queue, listener in self._listeners if kind == event.kind and queue in (None, event.queue)
         ]
 
-    @property
-    def listens(self) -> bool:
-        return bool(self._listeners)
+    def hears(self, kind: str, queue: str) -> bool:
+        """Whether any listener hears such an event."""
+        return any(of == kind and owner in {None, queue} for of, owner, _ in self._listeners)
+
+    def heard(self) -> set[str]:
+        """The kinds of event that have a listener."""
+        return {kind for kind, _, _ in self._listeners}
 
     def keep(self, queue: str, retention: Retention) -> None:
         """Set how long ended jobs of a queue are kept."""

@@ -1,0 +1,141 @@
+"""What a processor sees of its run: the job, and the verbs that speak for it.
+
+`ActiveJob` is for processors on the loop, `SyncActiveJob` for those in threads;
+in a child process an object of the same shape stands for it (`child.py`).
+Neither can settle the job: that is what returning and raising are for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from muskox.core import codec
+from muskox.core.errors import LeaseLost
+
+if TYPE_CHECKING:
+    from muskox.runtime.run import Run
+    from muskox.runtime.tell import Teller
+
+__all__ = ["ActiveJob", "SyncActiveJob"]
+
+
+class _Facts:
+    """The facts of a run; annotate a parameter with a subclass to be given it."""
+
+    __muskox_run__ = True
+    __slots__ = ("_run", "_teller")
+
+    def __init__(self, run: Run, teller: Teller) -> None:
+        self._run = run
+        self._teller = teller
+
+    @property
+    def id(self) -> str:
+        return self._run.job.id
+
+    @property
+    def queue(self) -> str:
+        return self._run.job.queue
+
+    @property
+    def name(self) -> str:
+        return self._run.job.name
+
+    @property
+    def data(self) -> Any:
+        """The job's data as plain values, as it was when the run began."""
+        return self._run.job.data
+
+    @property
+    def priority(self) -> int:
+        return self._run.job.priority
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1; above 1 the work may have been begun before."""
+        return self._run.job.attempt
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts are allowed in all."""
+        return self._run.rules.attempts
+
+    @property
+    def stalls(self) -> int:
+        """How often a worker was lost with this job; above 0 the work may have been begun before."""
+        return self._run.job.stalls
+
+    @property
+    def releases(self) -> int:
+        return self._run.job.releases
+
+    @property
+    def fence(self) -> int:
+        """A number that grows with every claim of this job.
+
+        Give it to whatever the processor writes to, and let that refuse smaller ones: a run that was thought
+        dead then does no harm when it wakes up.
+        """
+        return self._run.lease.token
+
+    @property
+    def added_at(self) -> datetime:
+        return self._run.job.added_at
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the run should stop: cancelled, timed out, lease lost, or the worker stops at once."""
+        return self._run.stop is not None
+
+    def _encode(self, value: Any, what: str) -> str:
+        if self._run.stop is not None and self._run.stop == "lost":
+            raise LeaseLost(f"job {self.id} is no longer this run's: {what} was not kept")
+        return codec.encode(value, what, limit=self._teller.data_limit)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.queue}/{self.name} {self.id} attempt {self.attempt}>"
+
+
+class ActiveJob(_Facts):
+    """The run of an `async` processor."""
+
+    __slots__ = ()
+
+    async def progress(self, value: Any) -> None:
+        """Tell how far the run is: a number from 0 to 100, or any JSON. Seen from outside within moments.
+
+        Raises `LeaseLost` when the run may no longer speak for the job, `DataError` for what JSON can't hold.
+        """
+        self._teller.progress(self._run.lease, self._encode(value, "progress"))
+
+    async def log(self, line: str) -> None:
+        """Add a line to the job's log, which keeps the first 1000. Raises as `progress` does."""
+        self._encode(line, "log line")
+        self._teller.line(self._run.lease, line)
+
+    async def update(self, data: Any) -> None:
+        """Replace the job's data, for the next attempt to begin with. Raises as `progress` does."""
+        await self._teller.update(self._run.lease, self._encode(data, "data"))
+
+
+class SyncActiveJob(_Facts):
+    """The run of a plain `def` processor, in its thread: the same verbs, blocking."""
+
+    __slots__ = ()
+
+    def progress(self, value: Any) -> None:
+        """See `ActiveJob.progress`."""
+        text = self._encode(value, "progress")
+        self._teller.loop.call_soon_threadsafe(self._teller.progress, self._run.lease, text)
+
+    def log(self, line: str) -> None:
+        """See `ActiveJob.log`."""
+        self._encode(line, "log line")
+        self._teller.loop.call_soon_threadsafe(self._teller.line, self._run.lease, line)
+
+    def update(self, data: Any) -> None:
+        """See `ActiveJob.update`."""
+        update = self._teller.update(self._run.lease, self._encode(data, "data"))
+        asyncio.run_coroutine_threadsafe(update, self._teller.loop).result()

@@ -1,0 +1,118 @@
+"""Fetches jobs while there is room for them, a little ahead of the slots when runs are short.
+
+Two of its turns may be on their way at once, so that one batch runs while the
+store looks for the next. What is done with the jobs is not its business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from muskox.core.job import Job
+from muskox.core.seam import World
+from muskox.store.protocol import Store, Want
+
+__all__ = ["Claimer", "Listener"]
+
+MOST = 200
+"""Jobs in one claim; larger ones gain little and take longer to run out."""
+
+AHEAD = 3
+"""At most so many times the slots are claimed beyond them."""
+
+Arrived = Callable[[list[Job], float], None]
+"""Given the claimed jobs and the moment, by the monotonic clock, at which they were asked for."""
+
+
+class Claimer:
+    """A duty that is run by two loops at once: each turn is one claim."""
+
+    def __init__(
+        self,
+        store: Store,
+        world: World,
+        *,
+        wants: Sequence[Want],
+        worker: str,
+        lease: float,
+        slots: int,
+        held: Callable[[], int],
+        arrived: Arrived,
+        starved: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._world = world
+        self._wants = list(wants)
+        self._worker = worker
+        self._lease = lease
+        self._slots = slots
+        self._held = held
+        self._arrived = arrived
+        self._starved = starved
+        self._asked = 0
+        self._ended = 0
+        self._ahead = 0
+        self.hungry = True
+        """Whether there may be jobs to claim."""
+        self.closed = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no claim is on its way."""
+        return self._asked == 0
+
+    def count(self, ended: int) -> None:
+        """Take note of how many runs have ended."""
+        self._ended += ended
+
+    def room(self) -> int:
+        """How many more jobs may be claimed now."""
+        return min(MOST, self._slots + self._ahead - self._held() - self._asked)
+
+    async def turn(self) -> float | None:
+        room = self.room() if self.hungry and not self.closed else 0
+        if room < 1:
+            return None
+        since, ended = self._world.monotonic(), self._ended
+        self._asked += room
+        try:
+            jobs = await self._store.claim(self._wants, limit=room, worker=self._worker, lease=self._lease)
+        finally:
+            self._asked -= room
+        # As many as ended while this claim was on its way will end during the next one: so many may be fetched
+        # ahead. Long runs end none, and nothing is fetched that would only wait here.
+        self._ahead = min(self._slots * AHEAD, self._ended - ended)
+        if len(jobs) < room:
+            self.hungry = False
+            self._starved()
+        if jobs:
+            # Also after a stop: what arrives then is given back by whoever takes it.
+            self._arrived(jobs, since)
+        return 0.0
+
+
+class Listener:
+    """A duty for the times when there is nothing to claim: waits for the store's hint, then lets it be tried again."""
+
+    def __init__(self, store: Store, world: World, queues: Sequence[str], *, poll: float, retry: Callable[[], None]) -> None:
+        self._store = store
+        self._world = world
+        self._queues = list(queues)
+        self._poll = poll
+        self._retry = retry
+        self.starved = False
+
+    async def turn(self) -> float | None:
+        if not self.starved:
+            return None
+        self.starved = False
+        hint = self._world.spawn(self._store.wait(self._queues, seconds=self._poll), name="muskox-hint")
+        try:
+            # The wait has begun before the store is asked once more, so that no job can slip in between.
+            await self._world.sleep(0)
+            self._retry()
+            await hint
+        finally:
+            hint.cancel()
+        self._retry()
+        return 0.0

@@ -1,0 +1,87 @@
+"""Renews the leases of a worker, from a thread of its own that no processor can block.
+
+Each beat is one call for everything held longer than a beat, so short runs cost
+nothing. The answer also tells which jobs were cancelled or given to others;
+stopping their runs is done in the worker's loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from muskox.core.errors import StoreError
+from muskox.core.job import Lease
+from muskox.core.seam import World
+from muskox.runtime.run import Run
+from muskox.store.protocol import Store
+
+__all__ = ["LeaseKeeper"]
+
+log = logging.getLogger("muskox.worker")
+
+
+class LeaseKeeper:
+    """Keeps alive what `held` gives. `lost` is called in the worker's loop with leases that are worth nothing."""
+
+    def __init__(
+        self,
+        store: Store,
+        world: World,
+        *,
+        lease: float,
+        held: Callable[[], Sequence[Run]],
+        lost: Callable[[Sequence[Lease]], None],
+    ) -> None:
+        self._store = store
+        self._world = world
+        self._lease = lease
+        self._beat = min(1.0, lease / 3)
+        self._held = held
+        self._lost = lost
+        self._loop = asyncio.get_running_loop()
+        self._own: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._serve, name="muskox-leases", daemon=True)
+
+    def open(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    async def close(self) -> None:
+        """Stop renewing."""
+        if self._own is not None and self._main is not None:
+            self._own.call_soon_threadsafe(self._main.cancel)
+        await asyncio.to_thread(self._thread.join)
+
+    def _serve(self) -> None:
+        try:
+            asyncio.run(self._keep())
+        except asyncio.CancelledError:
+            return
+
+    async def _keep(self) -> None:
+        self._own = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
+        while True:
+            await self._world.sleep(self._beat)
+            await self.turn()
+
+    async def turn(self) -> None:
+        """Renew once. A run is lost when the store says so, or when it gives no answer until the lease is over."""
+        now = self._world.monotonic()
+        runs = [run for run in self._held() if now - run.since >= self._beat]
+        if not runs:
+            return
+        try:
+            lost = await self._store.renew([run.lease for run in runs], lease=self._lease)
+        except StoreError as error:
+            log.warning("leases of %d jobs were not renewed: %s", len(runs), error)
+            lost = [run.lease for run in runs if self._world.monotonic() > run.until]
+        else:
+            for run in runs:
+                run.until = now + self._lease
+        if lost:
+            self._loop.call_soon_threadsafe(self._lost, lost)

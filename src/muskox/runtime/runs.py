@@ -1,0 +1,158 @@
+"""The runs that a worker holds, from the claim to the written settlement.
+
+Keeps count of what is held and hands each run on: arrived → slots → decided →
+settler → told to listeners. It waits for nothing and writes nothing itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from muskox.core import life
+from muskox.core.job import Job, Lease, Options
+from muskox.core.life import Interrupted, Outcome, Rules, Settlement, decide
+from muskox.core.seam import World
+from muskox.runtime.deadlines import Deadlines
+from muskox.runtime.listeners import Hearing
+from muskox.runtime.registry import Declaration, Registry
+from muskox.runtime.run import Run, Stop, stopped
+from muskox.runtime.settler import Settler
+from muskox.runtime.slots import Slots
+from muskox.runtime.tell import Teller
+from muskox.store.protocol import Recovered
+
+__all__ = ["Runs"]
+
+log = logging.getLogger("muskox.worker")
+
+MOST_RULES = 1000
+
+
+class Runs:
+    """All runs of one worker. The parts that it hands runs to are put in by `join` before the first arrives."""
+
+    slots: Slots
+    settler: Settler
+    deadlines: Deadlines
+    teller: Teller
+    hearing: Hearing
+
+    def __init__(self, world: World, registry: Registry, *, lease: float, wake: Callable[[], None]) -> None:
+        self._world = world
+        self._registry = registry
+        self._lease = lease
+        self._wake = wake
+        self._held: dict[int, Run] = {}
+        self._rules: dict[tuple[int, Options, int | None], Rules] = {}
+        self.closed = False
+
+    def join(self, slots: Slots, settler: Settler, deadlines: Deadlines, teller: Teller, hearing: Hearing) -> None:
+        """Put in the parts that runs are handed to."""
+        self.slots, self.settler, self.deadlines, self.teller, self.hearing = slots, settler, deadlines, teller, hearing
+
+    def held(self) -> list[Run]:
+        """Every run whose lease must be kept alive; may be called from any thread."""
+        return list(self._held.values())
+
+    def load(self) -> int:
+        """How many runs are under way or wait for a slot."""
+        return self.slots.running + len(self.slots.waiting)
+
+    def arrived(self, jobs: list[Job], since: float) -> None:
+        """Take claimed jobs and let them run, or give them back at once when the worker stops."""
+        runs = [run for job in jobs if (run := self._take(job, since)) is not None]
+        for run in runs:
+            self._held[run.lease.token] = run
+        if self._registry.heard():
+            self.hearing.hear_active(jobs)
+        if self.closed:
+            self.give_back(runs)
+        else:
+            self.slots.give(runs)
+
+    def _take(self, job: Job, since: float) -> Run | None:
+        declaration = self._registry.find(job.queue, job.name)
+        if job.lease is None or declaration is None:
+            log.error("job %s named %s was claimed but has no processor here", job.id, job.name)
+            return None
+        return Run(job, job.lease, declaration, self._rules_for(declaration, job), since, since + self._lease)
+
+    def _rules_for(self, declaration: Declaration, job: Job) -> Rules:
+        key = id(declaration), job.options, job.attempts
+        rules = self._rules.get(key)
+        if rules is None:
+            options = job.options.over(declaration.options)
+            if job.attempts is not None:
+                options = Options(job.attempts, options.backoff, options.timeout, options.max_stalls, options.keep_for)
+            rules = Rules.of(options, self._registry.retention(job.queue), declaration.backoff)
+            if len(self._rules) >= MOST_RULES:
+                self._rules.clear()
+            self._rules[key] = rules
+        return rules
+
+    def give_back(self, runs: Sequence[Run]) -> None:
+        """Release runs that were not begun."""
+        for run in runs:
+            self.ended(run, Interrupted())
+
+    def ended(self, run: Run, outcome: Outcome) -> None:
+        """Decide what becomes of a job and have it written."""
+        if run.stop is Stop.LOST:
+            self._forget(run.lease)
+            self._wake()
+            return
+        self.settler.put(self._decide(run, outcome))
+        self._wake()
+
+    def _decide(self, run: Run, outcome: Outcome) -> Settlement:
+        try:
+            return decide(run.job, run.rules, outcome, chance=self._world.chance())
+        except Exception:  # a backoff of the user's own is foreign code
+            log.exception("the backoff of %s failed; the usual one is used", run.declaration.where)
+            usual = Rules(run.rules.attempts, max_stalls=run.rules.max_stalls, keep_failed=run.rules.keep_failed)
+            return decide(run.job, usual, outcome, chance=self._world.chance())
+
+    def settled(self, batch: Sequence[Settlement], lost: set[int]) -> None:
+        """Let go of runs whose settlement is written, and tell listeners."""
+        heard = self._registry.heard()
+        for settlement in batch:
+            lease = settlement.lease
+            self._forget(lease)
+            if lease.token in lost:
+                log.warning("job %s was no longer ours when attempt %d ended: nothing was written", lease.job_id, lease.attempt)
+            elif heard or type(settlement) is life.Fail:
+                self.hearing.hear_settled(settlement)
+
+    def _forget(self, lease: Lease) -> None:
+        self._held.pop(lease.token, None)
+        self.teller.forget(lease)
+
+    def lost(self, leases: Sequence[Lease]) -> None:
+        """Stop runs whose lease is worth nothing any more: cancelled, removed, or given to another worker."""
+        for lease in leases:
+            run = self._held.get(lease.token)
+            if run is not None and run.stop is None:
+                log.warning("job %s is no longer ours: its run is told to stop", lease.job_id)
+                run.end(Stop.LOST)
+                self.deadlines.insist(run)
+
+    def interrupt_all(self) -> None:
+        """Tell every run under way to stop, so that its job can be given back."""
+        for run in self.held():
+            if run.halt is not None:
+                run.end(Stop.SHUTDOWN)
+                self.deadlines.insist(run)
+
+    def abandon(self, run: Run) -> None:
+        """Give up on a run that does not stop, whatever it does later."""
+        if self.slots.abandon(run):
+            log.error("job %s does not stop: processor %s is left to itself", run.job.id, run.declaration.where)
+            self.ended(run, stopped(run))
+
+    def recovered(self, found: Sequence[Recovered]) -> None:
+        """Tell of jobs that were taken back."""
+        for one in found:
+            log.warning("job %s had stalled with worker %s; it is %s now", one.job.id, one.worker, one.job.state)
+            self.hearing.hear_recovered(one.job)
+

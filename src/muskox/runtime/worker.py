@@ -1,0 +1,242 @@
+"""The worker: free slots → claim → start runs → settle, and a stop that loses nothing.
+
+It puts the pieces of this room together and says when each begins and ends;
+what the pieces do is in their own modules.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+import msgspec
+
+from muskox.core.errors import OptionError, StoreError
+from muskox.core.events import QueueError
+from muskox.core.seam import World
+from muskox.runtime.children import Children
+from muskox.runtime.claimer import Claimer, Listener
+from muskox.runtime.deadlines import INSISTENCE, Deadlines
+from muskox.runtime.follower import Follower, follows
+from muskox.runtime.leases import LeaseKeeper
+from muskox.runtime.listeners import Hearing
+from muskox.runtime.loop import Alarm, Duty, Loop
+from muskox.runtime.presence import Presence
+from muskox.runtime.registry import Registry
+from muskox.runtime.run import Attempt
+from muskox.runtime.runs import Runs
+from muskox.runtime.settler import Settler
+from muskox.runtime.slots import Slots
+from muskox.runtime.tell import Teller
+from muskox.runtime.threads import Threads
+from muskox.runtime.upkeep import Clear, Promote, Recover
+from muskox.store.protocol import Store, Want, WorkerRecord
+
+__all__ = ["Settings", "Worker"]
+
+log = logging.getLogger("muskox.worker")
+
+
+WRITING = 10.0
+"""Seconds that a stopping worker goes on trying to write what became of its runs."""
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How a worker works: runs at once, seconds of a lease, of a gentle stop, and between looks without a hint."""
+
+    concurrency: int = 10
+    lease: float = 30.0
+    shutdown_timeout: float = 25.0
+    poll: float = 1.0
+    data_limit: int = 1_048_576
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.concurrency <= 100_000:
+            raise OptionError(f"concurrency must be between 1 and 100000, not {self.concurrency}")
+        if not 0.1 <= self.lease <= 86_400:
+            raise OptionError(f"lease must be between 0.1 and 86400 seconds, not {self.lease}; 30 is usual")
+        if not 0 <= self.shutdown_timeout <= 86_400:
+            raise OptionError(f"shutdown_timeout must be between 0 and 86400 seconds, not {self.shutdown_timeout}")
+        if not 0.01 <= self.poll <= 60:
+            raise OptionError(f"poll must be between 0.01 and 60 seconds, not {self.poll}")
+
+
+class Worker:
+    """Runs the jobs of some queues until it is told to stop. Good for one run.
+
+    Use `await worker.run()`, or `async with worker:` to have it work beside the block.
+    """
+
+    def __init__(self, store: Store, world: World, registry: Registry, queues: Sequence[str], settings: Settings) -> None:
+        self.id = world.secret(9).hex()
+        self.settings = settings
+        self.wants: list[Want] = registry.wants(queues)
+        if not self.wants:
+            asked = ", ".join(queues) or "none"
+            raise OptionError(f"no processor is declared for the queues of this worker ({asked}); declare one first")
+        self._store = store
+        self._world = world
+        self._registry = registry
+        self._stop = 0
+        self._alarm: Alarm | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+
+    def stop(self, *, now: bool = False) -> None:
+        """Claim no more, let runs end within the shutdown timeout, give the rest back; `now`: give back at once.
+
+        Returns immediately; `run` returns when it is done. From the worker's own loop only.
+        """
+        self._stop = max(self._stop, 2 if now else 1)
+        if self._alarm is not None:
+            self._alarm.ring()
+
+    async def run(self) -> None:
+        """Work until `stop`. Raises `StoreError` and its kin when the store cannot be opened at the start."""
+        await self._store.open()
+        self._assemble()
+        self._keeper.open()
+        self._slots.open()
+        log.info("worker %s takes jobs from %s", self.id, ", ".join(want.queue for want in self.wants))
+        tasks = [self._world.spawn(loop.run(), name="muskox-duty") for loop in self._loops]
+        tasks.append(self._world.spawn(self._hearing.run(), name="muskox-listeners"))
+        self._ready.set()
+        try:
+            await self._until(1, tasks)
+            await self._wind_down()
+        finally:
+            for task in tasks:
+                task.cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+            await self._close()
+        log.info("worker %s has stopped", self.id)
+        for end in ends:
+            if isinstance(end, Exception):
+                raise end
+
+    def _assemble(self) -> None:
+        store, world, settings = self._store, self._world, self.settings
+        self._alarm = Alarm(world)
+        self._threads = Threads(world, settings.concurrency)
+        self._children = Children(world, settings.concurrency)
+        self._hearing = Hearing(world, self._registry, self._threads.call)
+        self._runs = runs = Runs(world, self._registry, lease=settings.lease, wake=self._run_ended)
+        teller = Teller(store, settings.data_limit, lambda: self._settling.wake())
+        attempt = Attempt(teller, threads=self._threads, children=self._children, data_limit=settings.data_limit)
+        deadlines = Deadlines(world, runs.abandon, lambda: self._timing.wake())
+        self._slots = Slots(world, settings.concurrency, attempt, begun=deadlines.watch, ended=runs.ended)
+        self._settler = Settler(store, teller, runs.settled)
+        self._claimer = Claimer(
+            store, world, wants=self.wants, worker=self.id, lease=settings.lease, slots=settings.concurrency,
+            held=runs.load, arrived=runs.arrived, starved=self._starved,
+        )  # fmt: skip
+        runs.join(self._slots, self._settler, deadlines, teller, self._hearing)
+        self._listener = Listener(
+            store, world, [want.queue for want in self.wants], poll=settings.poll, retry=self._look_again
+        )
+        self._presence = Presence(store, self._record, self._hearing.hear)
+        self._keeper = LeaseKeeper(store, world, lease=settings.lease, held=runs.held, lost=runs.lost)
+        self._settling = self._loop(self._settler)
+        self._timing = self._loop(deadlines)
+        self._listening = self._loop(self._listener)
+        # Two claims may be on their way: one batch runs while the next is fetched.
+        self._claiming = [self._loop(self._claimer), self._loop(self._claimer)]
+        others: list[Duty] = [
+            Promote(store),
+            Recover(store, world, settings.lease, runs.recovered),
+            Clear(store, world, self._registry.retentions),
+            self._presence,
+        ]
+        if follows(self._registry):
+            others.append(Follower(store, self._registry, self._hearing.hear))
+        self._loops = [
+            self._settling, self._timing, self._listening, *self._claiming, *map(self._loop, others),
+        ]  # fmt: skip
+
+    def _loop(self, duty: Duty) -> Loop:
+        return Loop(duty, self._world, self._report)
+
+    def _run_ended(self) -> None:
+        self._claimer.count(1)
+        self._settling.wake()
+        if self._claimer.hungry and self._claimer.room() > 0:
+            for loop in self._claiming:
+                loop.wake()
+        if self._stop and self._alarm is not None:
+            self._alarm.ring()
+
+    def _starved(self) -> None:
+        self._listener.starved = True
+        self._listening.wake()
+
+    def _look_again(self) -> None:
+        self._claimer.hungry = True
+        self._claiming[0].wake()
+
+    def _record(self) -> WorkerRecord:
+        return WorkerRecord(
+            self.id, socket.gethostname(), os.getpid(), tuple(self.wants), self.settings.concurrency,
+            self._slots.running, self._stop > 0,
+        )  # fmt: skip
+
+    def _report(self, error: StoreError) -> None:
+        log.warning("the store failed, it will be asked again: %s", error)
+        for want in self.wants:
+            self._hearing.hear(QueueError(want.queue, 0, int(self._world.now() * 1_000_000), str(error)))
+
+    async def _until(self, stop: int, tasks: Sequence[asyncio.Task[None]] = ()) -> None:
+        """Return when so strong a stop was asked for, or when one of the tasks has ended, which none should."""
+        assert self._alarm is not None
+        while self._stop < stop and not any(task.done() for task in tasks):
+            await self._alarm.sleep(1.0)
+
+    async def _wind_down(self) -> None:
+        """Claim no more, let runs end, give the rest back, write it all."""
+        self._claimer.closed = self._runs.closed = True
+        self._runs.give_back(self._slots.take_back())
+        await self._until_quiet(self.settings.shutdown_timeout, urgent=2)
+        self._runs.interrupt_all()
+        # A run that does not stop is abandoned by the deadlines after sum(INSISTENCE) seconds.
+        await self._until_quiet(sum(INSISTENCE) + 2.0)
+        await self._until_quiet(WRITING, lambda: self._settler.idle and self._hearing.idle)
+        try:
+            await self._presence.leave()
+        except StoreError as error:
+            log.warning("the worker could not say good-bye: %s", error)
+
+    async def _until_quiet(self, seconds: float, quiet: Callable[[], bool] | None = None, *, urgent: int = 3) -> None:
+        """Return when nothing runs and no claim is on its way, at the latest after so many seconds."""
+        assert self._alarm is not None
+        until = self._world.monotonic() + seconds
+        while self._stop < urgent and (left := until - self._world.monotonic()) > 0:
+            if quiet is None and self._slots.running == 0 and self._claimer.idle:
+                return
+            if quiet is not None and quiet():
+                return
+            await self._alarm.sleep(min(left, 0.02))
+
+    async def _close(self) -> None:
+        await self._keeper.close()
+        await self._slots.close()
+        self._threads.close()
+        await self._children.close()
+
+    async def __aenter__(self) -> Worker:
+        self._task = self._world.spawn(self.run(), name="muskox-worker")
+        started = self._world.spawn(self._ready.wait(), name="muskox-started")
+        await asyncio.wait([self._task, started], return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        if self._task.done():
+            await self._task
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if self._task is not None:
+            await self._task
