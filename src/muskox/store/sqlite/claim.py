@@ -68,7 +68,7 @@ def _open_lanes(tx: Tx, wants: Sequence[Want]) -> list[_Lane]:
 
 
 def _pick(tx: Tx, lanes: list[_Lane], limit: int) -> list[_Pick]:
-    aged = (tx.turn + limit) // AGED_TURN
+    aged = (tx.turn % AGED_TURN + limit) // AGED_TURN
     old = _oldest(tx, lanes, aged) if aged else []
     if len(lanes) == 1:
         ranked = _next_of(tx, lanes[0], limit)
@@ -77,7 +77,7 @@ def _pick(tx: Tx, lanes: list[_Lane], limit: int) -> list[_Pick]:
     if old:
         taken = {pick.row[0] for pick in old}
         ranked = [*old, *(pick for pick in ranked if pick.row[0] not in taken)][:limit]
-    tx.turn = (tx.turn + len(ranked)) % AGED_TURN
+    tx.turn += len(ranked)
     return ranked
 
 
@@ -87,11 +87,16 @@ def _next_of(tx: Tx, lane: _Lane, limit: int) -> list[_Pick]:
 
 
 def _in_turn(tx: Tx, lanes: list[_Lane], limit: int) -> Iterable[_Pick]:
-    """The first of each queue, then the second of each …; within a queue by place, whatever the lane."""
+    """The first of each queue, then the second of each …; within a queue by place, whatever the lane.
+
+    Which queue is the first moves on with every job, so that claims of one job are fair too.
+    """
     queues: dict[int, list[list[_Pick]]] = {}
     for lane in lanes:
         queues.setdefault(lane.queue, []).append(_next_of(tx, lane, limit))
-    lines = [merge(*picks) for picks in queues.values()]
+    start = tx.turn % len(queues)
+    order = sorted(queues)
+    lines = [merge(*queues[queue]) for queue in order[start:] + order[:start]]
     return (pick for pick in chain.from_iterable(zip_longest(*lines)) if pick is not None)
 
 

@@ -25,6 +25,8 @@ __all__ = ["add", "annotate", "find_lane", "get", "renew", "settle", "still_held
 
 _W, _D, _A = NUMBER[JobState.WAITING], NUMBER[JobState.DELAYED], NUMBER[JobState.ACTIVE]
 _C, _F = NUMBER[JobState.COMPLETED], NUMBER[JobState.FAILED]
+_ENDS = {life.Complete: (_C,), life.Fail: (_F,)}
+"""The states in which settlements leave a job; the others let it wait, now or later."""
 _MOST_LINES = 1000
 _MOST_LINE = 4000
 
@@ -124,8 +126,8 @@ def _complete(tx: Tx, done: list[Complete]) -> list[Lease]:
     if changed != len(done):
         tx.db.execute("ROLLBACK TO completing")
         held = still_held(tx, [one.lease for one in done])
-        lost = [one.lease for one in done if one.lease.row not in held and not _repeats(tx, one.lease, _C)]
-        done = list({one.lease.row: one for one in done if one.lease.row in held}.values())
+        lost = [one.lease for one in done if _fence(one.lease) not in held and not _repeats(tx, one)]
+        done = list({one.lease.row: one for one in done if _fence(one.lease) in held}.values())
         _write_complete(tx, done)
     tx.db.execute("RELEASE completing")
     for (queue, name), leases in _by_lane(one.lease for one in done):
@@ -144,10 +146,10 @@ def _settle_others(tx: Tx, settlements: Sequence[Settlement]) -> list[Lease]:
     held = still_held(tx, [one.lease for one in settlements])
     lost = []
     for one in settlements:
-        if one.lease.row in held:
-            held.discard(one.lease.row)
+        if _fence(one.lease) in held:
+            held.discard(_fence(one.lease))
             _settle_one(tx, one)
-        elif not _repeats(tx, one.lease, None):
+        elif not _repeats(tx, one):
             lost.append(one.lease)
     return lost
 
@@ -184,7 +186,8 @@ def _meaning(tx: Tx, one: Settlement) -> tuple[int, dict[str, Any], str, tuple[A
             return (_D if delay > 0 else _W), changes, "retrying", (failure, delay)
         case life.Stall(_, delay, failure):
             changes = {**_back(tx, delay), "failure": rows.failure_text(failure), "refund": 1, "stalls": 1}
-            return (_D if delay > 0 else _W), changes, "stalled", ()
+            [job] = get(tx, one.lease.queue, [one.lease.job_id])
+            return (_D if delay > 0 else _W), changes, "stalled", (1 + (job.stalls if job else 0),)
         case life.Release():
             return _W, {"refund": 1, "releases": 1}, "released", ()
 
@@ -205,15 +208,22 @@ def _by_lane(leases: Iterable[Lease]) -> Iterable[tuple[tuple[str, str], list[Le
     return found.items()
 
 
-def still_held(tx: Tx, leases: Sequence[Lease]) -> set[int]:
-    """The rows among the leases that are still active under their token."""
-    return {seq for (seq,) in tx.all("still_held", {"leases": text([(lease.row, lease.token) for lease in leases])})}
+def still_held(tx: Tx, leases: Sequence[Lease]) -> set[tuple[Any, ...]]:
+    """The fences, row and token, of those leases that still count.
+
+    The row alone would not do: a worker may hold an old and a new lease of the same job.
+    """
+    return set(tx.all("still_held", {"leases": text([_fence(lease) for lease in leases])}))
 
 
-def _repeats(tx: Tx, lease: Lease, state: int | None) -> bool:
-    """Whether the same settlement was written before, so that saying it again changes nothing and loses nothing."""
-    found = tx.one("settled_as", {"seq": lease.row, "token": lease.token, "id": lease.job_id})
-    return found is not None and (state is None or found[0] == state)
+def _fence(lease: Lease) -> tuple[int, int]:
+    return lease.row, lease.token
+
+
+def _repeats(tx: Tx, one: Settlement) -> bool:
+    """Whether such a settlement was written before, so that saying it again changes nothing and loses nothing."""
+    found = tx.one("settled_as", {"seq": one.lease.row, "token": one.lease.token, "id": one.lease.job_id})
+    return found is not None and found[0] in _ENDS.get(type(one), (_W, _D))
 
 
 def remove(tx: Tx, seqs: Sequence[int]) -> None:
@@ -228,8 +238,8 @@ def remove(tx: Tx, seqs: Sequence[int]) -> None:
 def renew(tx: Tx, leases: Sequence[Lease], seconds: float) -> list[Lease]:
     """Prolong leases; give back the lost ones."""
     held = still_held(tx, leases)
-    tx.execute("renew", {"until": tx.now + int(seconds * 1_000_000), "seqs": text(list(held))})
-    return [lease for lease in leases if lease.row not in held]
+    tx.execute("renew", {"until": tx.now + int(seconds * 1_000_000), "seqs": text([row for row, _ in held])})
+    return [lease for lease in leases if _fence(lease) not in held]
 
 
 def annotate(tx: Tx, notes: Sequence[Note]) -> list[Lease]:
@@ -237,7 +247,7 @@ def annotate(tx: Tx, notes: Sequence[Note]) -> list[Lease]:
     held = still_held(tx, [note.lease for note in notes])
     lost = []
     for note in notes:
-        if note.lease.row in held:
+        if _fence(note.lease) in held:
             _annotate_one(tx, note)
         else:
             lost.append(note.lease)

@@ -117,7 +117,7 @@ WHERE muskox_jobs.seq = json_extract(done.value, '$[0]') AND muskox_jobs.token =
 
 -- name: still_held
 -- Which of :leases, [[seq, token], …], still count.
-SELECT muskox_jobs.seq
+SELECT muskox_jobs.seq, muskox_jobs.token
 FROM json_each(:leases) AS lease JOIN muskox_jobs ON muskox_jobs.seq = json_extract(lease.value, '$[0]')
 WHERE muskox_jobs.token = json_extract(lease.value, '$[1]') AND muskox_jobs.state = 3;
 
@@ -130,7 +130,7 @@ SELECT state FROM muskox_jobs WHERE seq = :seq AND token = :token AND id = :id A
 UPDATE muskox_jobs
 SET state = :state, attempt = attempt - :refund, stalls = stalls + :stalls, releases = releases + :releases,
     lease_until = NULL, due = :due, arrival = :arrival, ended = :ended, clear_at = :clear_at, result = :result,
-    failure = COALESCE(:failure, failure)
+    failure = CASE WHEN :state = 4 THEN :failure ELSE COALESCE(:failure, failure) END
 WHERE seq = :seq;
 
 -- name: renew

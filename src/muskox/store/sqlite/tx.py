@@ -68,12 +68,17 @@ class Tx:
 
     def end(self) -> None:
         """Write what the steps have used up and counted."""
-        for lane, changes in self._deltas.items():
-            if any(changes):
-                self.db.execute(SQL["count"], (*changes, lane))
+        self.write_counts()
         if self._read and (self.token, self.event, self.turn) == (self._read[0], self._read[2], self._read[3]):
             return
         self.execute("write_meta", {"token": self.token, "clock": self.now, "event": self.event, "turn": self.turn})
+
+    def write_counts(self) -> None:
+        """Bring the figures of the lanes up to date with what was counted so far."""
+        for lane, changes in self._deltas.items():
+            if any(changes):
+                self.db.execute(SQL["count"], (*changes, lane))
+        self._deltas.clear()
 
     def execute(self, name: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run the named statement."""
