@@ -86,3 +86,10 @@ def claimer(store: Store) -> Claimer:
         return await store.claim([Want(queue, names)], limit=limit, worker=worker, lease=lease)
 
     return claim
+
+
+@pytest.fixture
+def few_events(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Have stores keep so few events that trimming can be seen; each names the limit of its own here."""
+    monkeypatch.setattr("muskox.store.sqlite.upkeep._MOST_EVENTS", 10)
+    return 10
