@@ -23,13 +23,21 @@ __all__ = ["Row", "find", "lane_of", "matching", "read"]
 Row = tuple[Any, ...]
 """seq, id, lane, state, attempt, and for pages the two figures that say where the row stands."""
 
+_Part = tuple[int, int]
+_BEYOND = 2**63
+
 _PAGES = {JobState.WAITING: "page_waiting", JobState.DELAYED: "page_delayed", JobState.ACTIVE: "page_active"}
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """Where a page ended: which part of the walk, and the last row's place in it."""
+    """Where a page ended: which part of the walk, and the last row's place in it.
 
-    part: int = 0
+    A part is a place among the asked states and, for waiting jobs, a lane. By the lane's number and not by its
+    place among the lanes, since new ones may be made between two pages.
+    """
+
+    state: int = 0
+    lane: int = 0
     priority: int = 0
     arrival: int = 0
     seq: int = 0
@@ -43,9 +51,9 @@ def find(tx: Tx, selection: Selection, after: str | None) -> Found:
         return Found(found, None)
     page: list[Row] = []
     cursor: _Cursor | None = _Cursor() if after is None else _read_cursor(after)
-    for part, row in _walk(tx, selection, cursor or _Cursor()):
+    for (state, lane), row in _walk(tx, selection, cursor or _Cursor()):
         page.append(row)
-        cursor = _Cursor(part, row[5], row[6], row[0], False)
+        cursor = _Cursor(state, lane, row[5], row[6], row[0], False)
         if len(page) == selection.limit:
             break
     else:
@@ -89,21 +97,22 @@ def lane_of(tx: Tx, lane: int) -> tuple[int, str, str]:
     return found[0], found[1], found[2]
 
 
-def _walk(tx: Tx, selection: Selection, start: _Cursor) -> Iterator[tuple[int, Row]]:
+def _walk(tx: Tx, selection: Selection, start: _Cursor) -> Iterator[tuple[_Part, Row]]:
     """Every matching row with the part of the walk that it is in: state by state, waiting ones lane by lane."""
     found = tx.one("find_queue", {"queue": selection.queue})
     if found is None:
         return
-    names = tx.all("lane_names", {"queue": found[0]})
+    names = sorted(tx.all("lane_names", {"queue": found[0]}))
     lanes = [lane for lane, name in names if not selection.names or name in selection.names]
-    parts: list[tuple[JobState, list[int]]] = []
-    for state in selection.states or tuple(JobState):
-        parts += [(state, [lane]) for lane in lanes] if state is JobState.WAITING else [(state, lanes)]
-    for part, (state, its) in enumerate(parts):
-        if part >= start.part:
-            cursor = start if part == start.part else _Cursor(part)
-            for row in _rows(tx, found[0], state, its, cursor, selection.limit):
-                yield part, row
+    reached = start.state, start.lane
+    for number, state in enumerate(selection.states or tuple(JobState)):
+        by_lane = [(lane, [lane]) for lane in lanes] if state is JobState.WAITING else [(0, lanes)]
+        for lane, its in by_lane:
+            part = number, lane
+            if part >= reached:
+                cursor = start if part == reached else _Cursor()
+                for row in _rows(tx, found[0], state, its, cursor, selection.limit):
+                    yield part, row
 
 
 def _rows(tx: Tx, queue: int, state: JobState, lanes: list[int], start: _Cursor, limit: int) -> list[Row]:
@@ -116,12 +125,14 @@ def _rows(tx: Tx, queue: int, state: JobState, lanes: list[int], start: _Cursor,
 
 
 def _cursor_text(cursor: _Cursor) -> str:
-    return ".".join(str(int(figure)) for figure in msgspec.structs.astuple(cursor)[:4])
+    return ".".join(str(int(figure)) for figure in msgspec.structs.astuple(cursor)[:5])
 
 
 def _read_cursor(cursor: str) -> _Cursor:
     try:
-        part, priority, arrival, seq = map(int, cursor.split("."))
+        state, lane, priority, arrival, seq = figures = [int(figure) for figure in cursor.split(".")]
+        if max(map(abs, figures)) >= _BEYOND:
+            raise ValueError
     except ValueError:
         raise OptionError(f"{cursor[:60]!r} is not a cursor; use the one that came with the page before") from None
-    return _Cursor(part, priority, arrival, seq, False)
+    return _Cursor(state, lane, priority, arrival, seq, False)
