@@ -51,6 +51,7 @@ class Claimer:
         self._starved = starved
         self._asked = 0
         self._ended = 0
+        self._ended_before = 0
         self._ahead = 0
         self.hungry = True
         """Whether there may be jobs to claim."""
@@ -67,21 +68,24 @@ class Claimer:
 
     def room(self) -> int:
         """How many more jobs may be claimed now."""
-        return min(MOST, self._slots + self._ahead - self._held() - self._asked)
+        # Half of all at most, so that there are two claims on their way and not one.
+        share = max(1, (self._slots + self._ahead) // 2) if self._ahead else self._slots
+        return min(MOST, share, self._slots + self._ahead - self._held() - self._asked)
 
     async def turn(self) -> float | None:
         room = self.room() if self.hungry and not self.closed else 0
         if room < 1:
             return None
-        since, ended = self._world.monotonic(), self._ended
+        since = self._world.monotonic()
         self._asked += room
         try:
             jobs = await self._store.claim(self._wants, limit=room, worker=self._worker, lease=self._lease)
         finally:
             self._asked -= room
-        # As many as ended while this claim was on its way will end during the next one: so many may be fetched
-        # ahead. Long runs end none, and nothing is fetched that would only wait here.
-        self._ahead = min(self._slots * AHEAD, self._ended - ended)
+        # About as many runs as ended since the claim before will end until the next: so many, for each of the
+        # two claims, may be fetched ahead. While runs are long none end, and nothing is fetched only to wait here.
+        self._ahead = min(self._slots * AHEAD, 2 * (self._ended - self._ended_before))
+        self._ended_before = self._ended
         if len(jobs) < room:
             self.hungry = False
             self._starved()
@@ -94,7 +98,9 @@ class Claimer:
 class Listener:
     """A duty for the times when there is nothing to claim: waits for the store's hint, then lets it be tried again."""
 
-    def __init__(self, store: Store, world: World, queues: Sequence[str], *, poll: float, retry: Callable[[], None]) -> None:
+    def __init__(
+        self, store: Store, world: World, queues: Sequence[str], *, poll: float, retry: Callable[[], None]
+    ) -> None:
         self._store = store
         self._world = world
         self._queues = list(queues)

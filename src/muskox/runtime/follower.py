@@ -14,7 +14,9 @@ from muskox.store.protocol import Store
 
 __all__ = ["OUTSIDE", "Follower", "follows"]
 
-OUTSIDE = frozenset({"waiting", "delayed", "progress", "updated", "cancelled", "removed", "paused", "resumed", "drained"})
+OUTSIDE = frozenset(
+    {"waiting", "delayed", "progress", "updated", "cancelled", "removed", "paused", "resumed", "drained"}
+)
 """The kinds of event that do not come from a run of this worker, or not only."""
 
 POLL = 1.0

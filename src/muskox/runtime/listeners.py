@@ -77,7 +77,9 @@ class Hearing:
             case life.Complete():
                 self.hear(self._of(Completed, lease))
             case life.Retry(_, delay, failure):
-                self.hear(Retrying(lease.queue, 0, self._now(), lease.job_id, lease.name, lease.attempt, failure, delay))
+                self.hear(
+                    Retrying(lease.queue, 0, self._now(), lease.job_id, lease.name, lease.attempt, failure, delay)
+                )
             case life.Fail(_, failure):
                 log.info("job %s failed: %s", lease.job_id, failure.type)
                 self.hear(Failed(lease.queue, 0, self._now(), lease.job_id, lease.name, lease.attempt, failure))

@@ -42,7 +42,9 @@ class Run:
 
     __slots__ = ("declaration", "halt", "job", "lease", "rules", "since", "stop", "until")
 
-    def __init__(self, job: Job, lease: Lease, declaration: Declaration, rules: Rules, since: float, until: float) -> None:
+    def __init__(
+        self, job: Job, lease: Lease, declaration: Declaration, rules: Rules, since: float, until: float
+    ) -> None:
         self.job = job
         self.lease = lease
         self.declaration = declaration

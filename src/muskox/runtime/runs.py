@@ -6,6 +6,7 @@ settler → told to listeners. It waits for nothing and writes nothing itself.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
@@ -38,11 +39,13 @@ class Runs:
     teller: Teller
     hearing: Hearing
 
-    def __init__(self, world: World, registry: Registry, *, lease: float, wake: Callable[[], None]) -> None:
+    def __init__(self, world: World, registry: Registry, *, lease: float, some_ended: Callable[[int], None]) -> None:
         self._world = world
         self._registry = registry
         self._lease = lease
-        self._wake = wake
+        self._some_ended = some_ended
+        self._ended = 0
+        self._loop = asyncio.get_running_loop()
         self._held: dict[int, Run] = {}
         self._rules: dict[tuple[int, Options, int | None], Rules] = {}
         self.closed = False
@@ -100,10 +103,16 @@ class Runs:
         """Decide what becomes of a job and have it written."""
         if run.stop is Stop.LOST:
             self._forget(run.lease)
-            self._wake()
-            return
-        self.settler.put(self._decide(run, outcome))
-        self._wake()
+        else:
+            self.settler.put(self._decide(run, outcome))
+        self._ended += 1
+        if self._ended == 1:
+            # Once for all runs that end in this round of the loop.
+            self._loop.call_soon(self._tell_ended)
+
+    def _tell_ended(self) -> None:
+        ended, self._ended = self._ended, 0
+        self._some_ended(ended)
 
     def _decide(self, run: Run, outcome: Outcome) -> Settlement:
         try:
@@ -120,7 +129,9 @@ class Runs:
             lease = settlement.lease
             self._forget(lease)
             if lease.token in lost:
-                log.warning("job %s was no longer ours when attempt %d ended: nothing was written", lease.job_id, lease.attempt)
+                log.warning(
+                    "job %s was no longer ours when attempt %d ended: nothing was written", lease.job_id, lease.attempt
+                )
             elif heard or type(settlement) is life.Fail:
                 self.hearing.hear_settled(settlement)
 
@@ -155,4 +166,3 @@ class Runs:
         for one in found:
             log.warning("job %s had stalled with worker %s; it is %s now", one.job.id, one.worker, one.job.state)
             self.hearing.hear_recovered(one.job)
-

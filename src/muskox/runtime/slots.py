@@ -44,6 +44,7 @@ class Slots:
         self.ended = ended
         self._world = world
         self._resting: deque[asyncio.Future[None]] = deque()
+        self._waking = False
         self._slots: set[_Slot] = set()
 
     def open(self) -> None:
@@ -76,17 +77,19 @@ class Slots:
         return runs
 
     def wake_one(self) -> None:
-        """Let one resting slot look into the buffer."""
-        while self._resting:
+        """Let one resting slot look into the buffer, unless one is just waking up."""
+        while self._resting and not self._waking:
             bell = self._resting.popleft()
             if not bell.done():
                 bell.set_result(None)
-                return
+                self._waking = True
 
     async def rest(self) -> None:
+        """Sleep until `wake_one`."""
         bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._resting.append(bell)
         await bell
+        self._waking = False
 
     def abandon(self, run: Run) -> bool:
         """Give up on a run that does not stop when told to: its slot is replaced and its outcome dropped.

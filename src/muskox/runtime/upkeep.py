@@ -33,7 +33,9 @@ class Promote:
 class Recover:
     """Takes back jobs whose lease ran out. `recovered` is told of each batch."""
 
-    def __init__(self, store: Store, world: World, lease: float, recovered: Callable[[Sequence[Recovered]], None]) -> None:
+    def __init__(
+        self, store: Store, world: World, lease: float, recovered: Callable[[Sequence[Recovered]], None]
+    ) -> None:
         self._store = store
         self._world = world
         self._beat = min(1.0, lease / 3)

@@ -10,12 +10,13 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import msgspec
 
-from muskox.core.errors import OptionError, StoreError
+from muskox.core.errors import DeclarationError, OptionError, StoreError
 from muskox.core.events import QueueError
 from muskox.core.seam import World
 from muskox.runtime.children import Children
@@ -71,7 +72,9 @@ class Worker:
     Use `await worker.run()`, or `async with worker:` to have it work beside the block.
     """
 
-    def __init__(self, store: Store, world: World, registry: Registry, queues: Sequence[str], settings: Settings) -> None:
+    def __init__(
+        self, store: Store, world: World, registry: Registry, queues: Sequence[str], settings: Settings
+    ) -> None:
         self.id = world.secret(9).hex()
         self.settings = settings
         self.wants: list[Want] = registry.wants(queues)
@@ -97,6 +100,12 @@ class Worker:
 
     async def run(self) -> None:
         """Work until `stop`. Raises `StoreError` and its kin when the store cannot be opened at the start."""
+        if "muskox.runtime.child" in sys.modules:
+            # Its parent would start another child for each of its isolated jobs, and so on without end.
+            raise DeclarationError(
+                "a worker cannot run in the child process of an isolated processor; start it in its program "
+                'under `if __name__ == "__main__":`, which a child does not run'
+            )
         await self._store.open()
         self._assemble()
         self._keeper.open()
@@ -124,7 +133,7 @@ class Worker:
         self._threads = Threads(world, settings.concurrency)
         self._children = Children(world, settings.concurrency)
         self._hearing = Hearing(world, self._registry, self._threads.call)
-        self._runs = runs = Runs(world, self._registry, lease=settings.lease, wake=self._run_ended)
+        self._runs = runs = Runs(world, self._registry, lease=settings.lease, some_ended=self._some_ended)
         teller = Teller(store, settings.data_limit, lambda: self._settling.wake())
         attempt = Attempt(teller, threads=self._threads, children=self._children, data_limit=settings.data_limit)
         deadlines = Deadlines(world, runs.abandon, lambda: self._timing.wake())
@@ -160,8 +169,8 @@ class Worker:
     def _loop(self, duty: Duty) -> Loop:
         return Loop(duty, self._world, self._report)
 
-    def _run_ended(self) -> None:
-        self._claimer.count(1)
+    def _some_ended(self, count: int) -> None:
+        self._claimer.count(count)
         self._settling.wake()
         if self._claimer.hungry and self._claimer.room() > 0:
             for loop in self._claiming:

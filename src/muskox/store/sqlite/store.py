@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -37,7 +38,7 @@ from muskox.store.sqlite.hub import Hub
 from muskox.store.sqlite.line import Line
 from muskox.store.sqlite.schema import apply
 from muskox.store.sqlite.tx import Tx
-from muskox.store.sqlite.within import driver_connection
+from muskox.store.sqlite.within import borrowed
 
 __all__ = ["SqliteStore", "connect"]
 
@@ -57,30 +58,31 @@ def connect(url: str, world: World) -> SqliteStore:
 class SqliteStore:
     """A store in one file, or in memory where it is the fake of all tests. Fit for any number of event loops."""
 
-    traits = Traits(loop_bound=False, within=True)
-
     def __init__(self, location: Location, world: World) -> None:
+        # Nobody else can have a connection to a database in memory.
+        self.traits = Traits(loop_bound=False, within=location.path is not None)
         self._location = location
         self._world = world
         self._hub = Hub(location)
         self._writer = Line(location, world, writing=True, committed=self._committed)
         self._reader = self._writer if location.path is None else Line(location, world, writing=False)
-        self._opening = asyncio.Lock()
+        self._opening = threading.Lock()
         self._opened = False
 
     # --- opening -----------------------------------------------------------------
 
     async def open(self) -> None:
-        async with self._opening:
-            if not self._opened:
-                await asyncio.to_thread(self._open)
-                self._opened = True
+        if not self._opened:
+            await asyncio.to_thread(self._open)
 
     def _open(self) -> None:
-        prepare(self._location)
-        self._writer.open(apply)
-        if self._reader is not self._writer:
-            self._reader.open()
+        with self._opening:
+            if not self._opened:
+                prepare(self._location)
+                self._writer.open(apply)
+                if self._reader is not self._writer:
+                    self._reader.open()
+                self._opened = True
 
     async def close(self) -> None:
         await asyncio.to_thread(self._close)
@@ -106,12 +108,12 @@ class SqliteStore:
         return await self._writer.run(step)
 
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
-        db = driver_connection(connection, self._location)
-        tx = Tx(db, self._world)
         try:
-            tx.begin(locked=False)
-            added = moves.add(tx, jobs)
-            tx.end()
+            with borrowed(connection, self._location) as db:
+                tx = Tx(db, self._world)
+                tx.begin(locked=False)
+                added = moves.add(tx, jobs)
+                tx.end()
         except sqlite3.Error as error:
             raise translate(error, self._location) from error
         return added

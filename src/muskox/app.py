@@ -1,0 +1,236 @@
+"""`Muskox`: where a program says what it has, and from where it gets queues and workers.
+
+It builds and hands over; each thing is done in the room it belongs to. There
+is no current app: whoever needs one is given it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import importlib.util
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from muskox.core.codec import DATA_LIMIT
+from muskox.core.errors import OptionError
+from muskox.core.events import Event
+from muskox.core.job import Retention
+from muskox.core.seam import World
+from muskox.processors import AppQueue, Processor, include
+from muskox.runtime.registry import Listener, Registry
+from muskox.runtime.world import RealWorld
+from muskox.settings import find_url, masked
+from muskox.store import open_store
+from muskox.store.protocol import Finding, QueueCounts, Store, WorkerRecord
+from muskox.sync import Blocking, Bridge, SyncQueue, blocking
+from muskox.watch import follow
+
+if TYPE_CHECKING:
+    from muskox.runtime.worker import Worker
+
+__all__ = ["Muskox", "SyncMuskox"]
+
+L = TypeVar("L", bound=Listener)
+
+
+class Muskox:
+    """A program's jobs: its queues, processors, listeners and workers, on one store.
+
+    `url` says where the jobs are kept; without it `MUSKOX_URL` from the environment or `.env`, else
+    `sqlite:///muskox.db`. Nothing is opened before it is needed; `async with ox:` closes at the end, as `close` does.
+    `data_limit` is in bytes of JSON per job. `world` is for tests, see `muskox.testing`.
+    """
+
+    def __init__(self, url: str | None = None, *, data_limit: int = DATA_LIMIT, world: World | None = None) -> None:
+        if data_limit < 1:
+            raise OptionError(f"data_limit must be at least 1 byte, not {data_limit}")
+        self.world: World = world or RealWorld()
+        self._url = url
+        self._data_limit = data_limit
+        self._registry = Registry()
+        self._queues: dict[str, AppQueue] = {}
+        self._stores: dict[asyncio.AbstractEventLoop | None, Store] = {}
+        self._bridge = Bridge()
+        self.sync = SyncMuskox(self, self._bridge)
+        """The same verbs for blocking code."""
+
+    def __repr__(self) -> str:
+        return f"<Muskox {masked(self.url)}>"
+
+    @property
+    def url(self) -> str:
+        """Where the jobs are kept, password and all; for people use `repr` of the app."""
+        if self._url is None:
+            self._url = find_url()
+        return self._url
+
+    # --- declaring ---------------------------------------------------------------
+
+    def queue(self, name: str, *, retention: Retention | None = None) -> AppQueue:
+        """The queue of that name, the same object each time; `retention` sets how long ended jobs are kept."""
+        if retention is not None:
+            self._registry.keep(name, retention)
+        if name not in self._queues:
+            self._queues[name] = AppQueue(
+                name,
+                open_store=self.store,
+                world=self.world,
+                defaults=self._registry.find,
+                data_limit=self._data_limit,
+                registry=self._registry,
+                sync=lambda queue: SyncQueue(queue, self._bridge, self.store),
+            )
+        return self._queues[name]
+
+    def include(self, processor: Processor) -> None:
+        """Declare the processors and listeners that are marked in an instance of a processor class."""
+        include(self._registry, processor)
+
+    def on(self, kind: str, *, queue: str | None = None) -> Callable[[L], L]:
+        """Declare the decorated function as a listener for a kind of event, of one queue or of all.
+
+        Facts about runs are heard once, by the worker that ran the job; those of other origin (waiting, delayed,
+        paused …) by every worker program that declares such a listener. What a listener raises harms nothing.
+        """
+
+        def listen(listener: L) -> L:
+            self._registry.listen(kind, queue, listener)
+            return listener
+
+        return listen
+
+    # --- looking -----------------------------------------------------------------
+
+    async def counts(self) -> list[QueueCounts]:
+        """The figures of all queues that ever had a job."""
+        return await (await self.store()).counts()
+
+    async def workers(self) -> list[WorkerRecord]:
+        """The workers that are alive, in whichever process."""
+        return await (await self.store()).workers()
+
+    async def audit(self) -> list[Finding]:
+        """Compare everything the store keeps up with a full scan; returns what does not fit. Slow."""
+        return await (await self.store()).audit()
+
+    async def migrate(self) -> list[str]:
+        """Bring the store's tables up to date, which opening it does too; returns what was done."""
+        return await (await self.store()).migrate()
+
+    def events(
+        self, *, queue: str | None = None, after: int | None = None, kinds: Collection[str] | None = None
+    ) -> AsyncIterator[Event]:
+        """Follow what happens, in whichever process; see `Queue.events`."""
+        return follow(self.store, self.world, queue=queue, after=after, kinds=kinds)
+
+    # --- working -----------------------------------------------------------------
+
+    def worker(
+        self,
+        queues: Sequence[str] | None = None,
+        *,
+        concurrency: int = 10,
+        lease: float = 30.0,
+        shutdown_timeout: float = 25.0,
+        poll: float = 1.0,
+    ) -> Worker:
+        """Make a worker for queues of this program, all that have a processor unless they are named.
+
+        `concurrency` is how many jobs run at once; `lease` for how many seconds a claimed job is safe from other
+        workers without a sign of life; `shutdown_timeout` how long a gentle stop waits for runs. It is started by
+        `await worker.run()` or `async with worker:`.
+        """
+        runtime = importlib.import_module("muskox.runtime.worker")
+        settings = runtime.Settings(concurrency, lease, shutdown_timeout, poll, self._data_limit)
+        chosen = list(queues) if queues is not None else self._registry.queues()
+        worker: Worker = runtime.Worker(self._new_store(), self.world, self._registry, chosen, settings)
+        return worker
+
+    def run_worker(
+        self,
+        queues: Sequence[str] | None = None,
+        *,
+        concurrency: int = 10,
+        lease: float = 30.0,
+        shutdown_timeout: float = 25.0,
+    ) -> None:
+        """Run a worker in this process until SIGTERM or SIGINT; from the main thread, blocking.
+
+        The first signal lets runs end, the second gives their jobs back at once, the third ends the process.
+        Uses uvloop where it is installed.
+        """
+        signals = importlib.import_module("muskox.runtime.signals")
+
+        async def work() -> None:
+            try:
+                worker = self.worker(queues, concurrency=concurrency, lease=lease, shutdown_timeout=shutdown_timeout)
+                await signals.run_until_signal(worker)
+            finally:
+                await self.close()
+
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(work())
+
+    def run_processes(self, command: Sequence[str], count: int, *, reload: Collection[Path] = ()) -> int:
+        """Keep `count` worker processes alive, each started by `command`; returns the exit code. Blocking.
+
+        With `reload`, a change to a Python file under these paths restarts them (needs watchfiles).
+        """
+        supervisor = importlib.import_module("muskox.runtime.supervisor")
+        code: int = supervisor.run_processes(count, command, reload=reload, world=self.world)
+        return code
+
+    # --- the store ---------------------------------------------------------------
+
+    async def store(self) -> Store:
+        """The store, opened if it was not. For tools; programs use queues."""
+        store = self._new_store()
+        await store.open()
+        return store
+
+    def _new_store(self) -> Store:
+        """The store for where we are: one for all, or one per event loop where a store is bound to its loop."""
+        if None in self._stores:
+            return self._stores[None]
+        store = open_store(self.url, self.world)
+        key = asyncio.get_running_loop() if store.traits.loop_bound else None
+        return self._stores.setdefault(key, store)
+
+    async def close(self) -> None:
+        """Let go of everything that was opened; the app may be used again afterwards."""
+        stores, self._stores = self._stores, {}
+        for store in stores.values():
+            await store.close()
+
+    async def __aenter__(self) -> Muskox:
+        await self.store()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class SyncMuskox(Blocking[Muskox]):
+    """The verbs of the app for blocking code: `ox.sync.counts()`."""
+
+    counts = blocking(Muskox.counts)
+    workers = blocking(Muskox.workers)
+    audit = blocking(Muskox.audit)
+    migrate = blocking(Muskox.migrate)
+
+    def close(self) -> None:
+        """Let go of everything that was opened, the bridge's thread too."""
+        self.bridge.run(self.inner.close())
+        self.bridge.close()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    return factory

@@ -1,0 +1,224 @@
+"""How a program declares who runs its jobs: decorators on a queue, or a class of processors.
+
+Declaring checks the function's signature and fills the registry. It runs
+nothing and opens nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
+
+from muskox.core.backoff import Backoff, CustomBackoff, Exponential, Fixed, Steps
+from muskox.core.binding import bind
+from muskox.core.errors import DeclarationError, OptionError
+from muskox.core.job import Job, Options, seconds
+from muskox.queue import AddOptions, Queue
+from muskox.runtime.active import ActiveJob, SyncActiveJob
+from muskox.runtime.registry import Declaration, Listener, Registry, mode_of
+from muskox.sync import SyncQueue
+
+__all__ = ["AppQueue", "BoundProcessor", "Processor", "ProcessorOptions", "on", "process"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+_PROCESS, _ON = "__muskox_process__", "__muskox_on__"
+
+
+class ProcessorOptions(TypedDict, total=False):
+    """What may be said about a processor; jobs may say otherwise for themselves.
+
+    `attempts` (runs in all, default 1), `backoff` (also a function of attempt and error), `timeout` (seconds),
+    `priority`, `max_stalls`, `keep_for` (seconds after the end), `final_on` (exceptions after which another
+    attempt would be useless), `isolated` (run in a child process that a timeout can kill).
+    """
+
+    attempts: int | None
+    backoff: Backoff | CustomBackoff | None
+    timeout: float | timedelta | None
+    priority: int
+    max_stalls: int | None
+    keep_for: float | timedelta | None
+    final_on: tuple[type[BaseException], ...]
+    isolated: bool
+
+
+class Decorate(Protocol):
+    """The decorator that `processor` gives: the run's parameter is not one of `.add`'s."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[ActiveJob, P], Awaitable[R]]) -> BoundProcessor[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[SyncActiveJob, P], R]) -> BoundProcessor[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]]) -> BoundProcessor[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> BoundProcessor[P, R]: ...
+
+
+class BoundProcessor(Generic[P, R]):
+    """A declared processor: still the plain function when called, and a typed way to add its jobs."""
+
+    def __init__(self, queue: AppQueue, declared: Declaration, options: AddOptions | None = None) -> None:
+        functools.update_wrapper(self, declared.function)
+        self.queue = queue
+        self.declared = declared
+        self.function = declared.function
+        self._options: AddOptions = options or {}
+
+    @property
+    def name(self) -> str:
+        """The job name that it is for; the function's own name for a default processor."""
+        return self.declared.name or self.function.__name__
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def options(self, **options: Unpack[AddOptions]) -> BoundProcessor[P, R]:
+        """The same processor, whose `add` says so about its jobs; see `Queue.add`."""
+        merged: AddOptions = {**self._options, **options}
+        return BoundProcessor(self.queue, self.declared, merged)
+
+    async def add(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """Add a job with these arguments as its data; raises `DataError` when they do not fit the annotations."""
+        return await self.queue.add(self.name, self.data(*args, **kwargs), **self._options)
+
+    def add_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job:
+        """`add` for blocking code."""
+        return self.queue.sync.add(self.name, self.data(*args, **kwargs), **self._options)
+
+    def data(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
+        """The data that a job with these arguments has, checked."""
+        fields = self.declared.binding.data(args, kwargs)
+        self.declared.binding.check(self.queue.new(self.name, fields).data)
+        return fields
+
+
+class AppQueue(Queue):
+    """A queue of a program that can declare processors; what `Muskox.queue` gives."""
+
+    def __init__(self, *args: Any, registry: Registry, sync: Callable[[AppQueue], SyncQueue], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._registry = registry
+        self.sync = sync(self)
+        """The same verbs for blocking code."""
+
+    def processor(self, name: str | None = None, **options: Unpack[ProcessorOptions]) -> Decorate:
+        """Declare the decorated function as the processor for a job name of this queue.
+
+        Without a name, the function's own with `-` for `_`. Its parameters are the fields of the job's data; one
+        annotated `ActiveJob` (`SyncActiveJob` in a plain `def`) is given the run. Raises `DeclarationError`
+        for a name that is taken or a signature that JSON cannot fill, `OptionError` for options.
+        """
+
+        def decorate(function: Callable[..., Any]) -> BoundProcessor[Any, Any]:
+            return self._declare(name or function.__name__.replace("_", "-"), function, options)
+
+        return decorate
+
+    def default_processor(self, **options: Unpack[ProcessorOptions]) -> Decorate:
+        """Declare the decorated function for all job names of this queue that have no processor of their own."""
+
+        def decorate(function: Callable[..., Any]) -> BoundProcessor[Any, Any]:
+            return self._declare(None, function, options)
+
+        return decorate
+
+    def _declare(
+        self, name: str | None, function: Callable[..., Any], options: ProcessorOptions
+    ) -> BoundProcessor[Any, Any]:
+        declared = declaration(self.name, name, function, options)
+        self._registry.declare(declared)
+        return BoundProcessor(self, declared)
+
+
+def declaration(queue: str, name: str | None, function: Callable[..., Any], options: ProcessorOptions) -> Declaration:
+    """Check a function and its options and make a declaration of them."""
+    where = f"{function.__module__}.{function.__qualname__}"
+    unknown = options.keys() - ProcessorOptions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(ProcessorOptions.__annotations__)
+        raise OptionError(f"{where}: there is no option {min(unknown)!r} for a processor; the options are {known}")
+    backoff = options.get("backoff")
+    stored = backoff if isinstance(backoff, Fixed | Exponential | Steps) else None
+    custom = None if backoff is stored else backoff
+    if custom is not None and not callable(custom):
+        raise OptionError(f"{where}: backoff must be Fixed, Exponential, Steps or a function, not {custom!r}")
+    timeout, keep_for = options.get("timeout"), options.get("keep_for")
+    return Declaration(
+        queue=queue,
+        name=name,
+        function=function,
+        binding=bind(function, where),
+        mode=mode_of(function, isolated=options.get("isolated", False)),
+        options=Options(
+            attempts=options.get("attempts"),
+            backoff=stored,
+            timeout=None if timeout is None else seconds(timeout, "timeout"),
+            max_stalls=options.get("max_stalls"),
+            keep_for=None if keep_for is None else seconds(keep_for, "keep_for"),
+        ),
+        priority=options.get("priority", 0),
+        backoff=custom if callable(custom) else None,
+        final_on=tuple(options.get("final_on", ())),
+    )
+
+
+class Processor:
+    """Base of classes that group the processors and listeners of one queue: `class Emails(Processor, queue="email")`.
+
+    Mark methods with `process` and `on`, take dependencies through the constructor, and hand an instance to
+    `Muskox.include`.
+    """
+
+    queue_name: str = ""
+
+    def __init_subclass__(cls, queue: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if queue is not None:
+            cls.queue_name = queue
+
+
+def process(name: str | None = None, **options: Unpack[ProcessorOptions]) -> Callable[[F], F]:
+    """Mark a method of a `Processor` as the processor for a job name; options as for `AppQueue.processor`."""
+
+    def mark(method: F) -> F:
+        setattr(method, _PROCESS, (name or method.__name__.replace("_", "-"), options))
+        return method
+
+    return mark
+
+
+def on(kind: str) -> Callable[[F], F]:
+    """Mark a method of a `Processor` as a listener for a kind of event in its queue."""
+
+    def mark(method: F) -> F:
+        setattr(method, _ON, (*getattr(method, _ON, ()), kind))
+        return method
+
+    return mark
+
+
+def include(registry: Registry, processor: Processor) -> None:
+    """Declare everything that is marked in an instance of a processor class."""
+    kind = type(processor)
+    if not isinstance(processor, Processor) or not kind.queue_name:
+        raise DeclarationError(
+            f"{kind.__qualname__} is not a processor class with a queue; write class {kind.__name__}(Processor, queue=…)"
+        )
+    for _, method in inspect.getmembers(processor, callable):
+        marked = getattr(method, _PROCESS, None)
+        if marked is not None:
+            name, options = marked
+            if options.get("isolated"):
+                raise DeclarationError(
+                    f"{kind.__qualname__}.{method.__name__} cannot be isolated: a child process has no such "
+                    "instance; declare a function at module level"
+                )
+            registry.declare(declaration(kind.queue_name, name, method, options))
+        for event in getattr(method, _ON, ()):
+            registry.listen(event, kind.queue_name, cast(Listener, method))

@@ -1,0 +1,293 @@
+"""A queue as programs see it: add jobs, look at them, manage them, watch them.
+
+It runs no job and loads nothing of what does. All rules are in the core, all
+data in the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypedDict, Unpack
+
+from muskox.core import codec
+from muskox.core.backoff import Backoff
+from muskox.core.errors import JobNotFound, OptionError
+from muskox.core.events import Event
+from muskox.core.job import Job, JobState, NewJob, Options, check_queue_name, seconds
+from muskox.core.life import check_move
+from muskox.core.seam import World
+from muskox.store.protocol import Found, LogLine, QueueCounts, Selection, Store
+from muskox.watch import OpenStore, follow, wait_for_result
+
+__all__ = ["AddOptions", "Defaults", "Item", "Queue", "add_within"]
+
+BATCH = 1000
+
+Item = NewJob | tuple[str, Any]
+"""A job for `add_many`: what `Queue.new` made, or a name and its data."""
+
+
+class AddOptions(TypedDict, total=False):
+    """What may be said about a job when it is added; see `Queue.add`."""
+
+    id: str | None
+    priority: int | None
+    delay: float | timedelta
+    at: datetime | None
+    attempts: int | None
+    backoff: Backoff | None
+    timeout: float | timedelta | None
+    max_stalls: int | None
+    keep_for: float | timedelta | None
+
+
+class Defaults(Protocol):
+    """What a processor's declaration says for jobs that leave it open."""
+
+    @property
+    def options(self) -> Options: ...
+
+    @property
+    def priority(self) -> int: ...
+
+
+class Queue:
+    """A named line of jobs. Made by `Muskox.queue`; cheap, and good for any number of tasks at once."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        open_store: OpenStore,
+        world: World,
+        defaults: Callable[[str, str], Defaults | None],
+        data_limit: int,
+    ) -> None:
+        self.name = check_queue_name(name)
+        self._open = open_store
+        self._world = world
+        self._defaults = defaults
+        self._data_limit = data_limit
+
+    def __repr__(self) -> str:
+        return f"<Queue {self.name}>"
+
+    # --- add ---------------------------------------------------------------------
+
+    def new(self, name: str, data: Any = None, **options: Unpack[AddOptions]) -> NewJob:
+        """Make a job to be added later, with `add_many`; takes what `add` takes and checks it the same way."""
+        unknown = options.keys() - AddOptions.__annotations__.keys()
+        if unknown:
+            known = ", ".join(AddOptions.__annotations__)
+            raise OptionError(f"there is no option {min(unknown)!r} for a job; the options are {known}")
+        wanted, priority = _options(options), options.get("priority")
+        declared = self._defaults(self.name, name)
+        if declared is not None:
+            wanted = wanted.over(declared.options)
+            priority = declared.priority if priority is None else priority
+        return NewJob(
+            id=self._world.new_id() if (id := options.get("id")) is None else id,
+            queue=self.name,
+            name=name,
+            data=codec.encode(data, limit=self._data_limit),
+            priority=0 if priority is None else priority,
+            delay=self._delay(options.get("delay", 0.0), options.get("at")),
+            options=wanted,
+        )
+
+    async def add(self, name: str, data: Any = None, *, within: Any = None, **options: Unpack[AddOptions]) -> Job:
+        """Store a job and return it, waiting or delayed.
+
+        `data` is anything JSON holds. Options: `id` (a known one adds nothing and returns the stored job),
+        `priority` (higher runs sooner, default 0), `delay` (seconds or timedelta) or `at` (an aware datetime),
+        `attempts` (runs in all, default 1), `backoff`, `timeout`, `max_stalls`, `keep_for` (seconds to keep it
+        after its end; 0 removes it at once). What is left out follows the processor's declaration. `within` is
+        an open connection or session on the store's database, in whose transaction the job is added.
+        Raises `OptionError` and `DataError`; the store's errors leave open whether the job was stored, and
+        adding it again with the same id is safe.
+        """
+        [job] = await self.add_many([self.new(name, data, **options)], within=within)
+        return job
+
+    async def add_many(self, items: Iterable[Item], *, within: Any = None) -> list[Job]:
+        """Store all of the jobs or none, in one round trip; returns them in their order."""
+        jobs = self.prepare(items)
+        store = await self._open()
+        if within is not None:
+            return add_within(store, jobs, within)
+        return [added.job for added in await store.add(jobs)] if jobs else []
+
+    def prepare(self, items: Iterable[Item]) -> list[NewJob]:
+        """Check what `add_many` was given and make jobs of it."""
+        jobs = [item if isinstance(item, NewJob) else self.new(*item) for item in items]
+        for job in jobs:
+            if job.queue != self.name:
+                raise OptionError(f"job {job.id} was made for queue {job.queue!r}; add it there, not to {self.name!r}")
+        return jobs
+
+    def _delay(self, delay: float | timedelta, at: datetime | None) -> float:
+        if at is None:
+            return seconds(delay, "delay")
+        if delay:
+            raise OptionError("delay and at both say when the job is due; give one of them")
+        if at.tzinfo is None:
+            raise OptionError(
+                f"at={at.isoformat()} has no time zone; give an aware datetime, such as datetime.now(UTC)"
+            )
+        return max(0.0, at.timestamp() - self._world.now())
+
+    # --- look --------------------------------------------------------------------
+
+    async def get(self, id: str) -> Job | None:
+        """The job as it is now, or None."""
+        [job] = await (await self._open()).get(self.name, [id])
+        return job
+
+    async def find(
+        self,
+        state: JobState | str | Collection[JobState | str] | None = None,
+        *,
+        name: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> Found:
+        """A page of jobs in some state (None: any) and the cursor to give as `after` for the next page.
+
+        Waiting ones come in the order in which they run, delayed ones by when they are due, ended ones latest first.
+        """
+        if not 1 <= limit <= BATCH:
+            raise OptionError(f"limit must be between 1 and {BATCH}, not {limit}; go on with the cursor")
+        chosen = Selection(self.name, states=_states(state), names=_names(name), limit=limit)
+        return await (await self._open()).find(chosen, after=after)
+
+    async def counts(self) -> QueueCounts:
+        """How many jobs are in each state, in all and per name."""
+        [counts] = await (await self._open()).counts([self.name])
+        return counts
+
+    async def logs(self, id: str, *, after: int = 0) -> list[LogLine]:
+        """The log lines of a job with numbers above `after`."""
+        return await (await self._open()).logs(self.name, id, after=after)
+
+    async def result(self, id: str, timeout: float | timedelta | None = None) -> Any:
+        """Wait until the job is completed and give what its processor returned.
+
+        Raises `JobFailed`, `JobCancelled`, `ResultTimeout` after `timeout` seconds, `JobNotFound`.
+        """
+        limit = None if timeout is None else seconds(timeout, "timeout")
+        return await wait_for_result(await self._open(), self._world, self.name, id, limit)
+
+    def events(self, *, after: int | None = None, kinds: Collection[str] | None = None) -> AsyncIterator[Event]:
+        """Follow what happens in this queue, in whichever process: `async for event in queue.events(): …`.
+
+        `after` is the offset of the last event that was seen; without it, from now on.
+        """
+        return follow(self._open, self._world, queue=self.name, after=after, kinds=kinds)
+
+    # --- manage ------------------------------------------------------------------
+
+    async def update(self, id: str, data: Any) -> Job:
+        """Replace the data of a job that has not been completed or cancelled."""
+        text = codec.encode(data, limit=self._data_limit)
+        job = await (await self._open()).update(self.name, id, text)
+        if job is None:
+            raise self._missing(id)
+        check_move("update", job)
+        return job
+
+    async def retry(self, id: str) -> Job:
+        """Let a failed or cancelled job run once more; raises `WrongState` for one in another state."""
+        return await self._move("retry", id, lambda store: store.retry(Selection(self.name, ids=(id,))))
+
+    async def retry_all(self, name: str | None = None) -> int:
+        """Let all failed jobs run once more, or all of one name; returns how many."""
+        chosen = Selection(self.name, states=(JobState.FAILED,), names=_names(name), limit=BATCH)
+        return await self._all(lambda store: store.retry(chosen))
+
+    async def promote(self, id: str) -> Job:
+        """Let a delayed job wait now; raises `WrongState` for one in another state."""
+        return await self._move("promote", id, lambda store: store.promote(Selection(self.name, ids=(id,))))
+
+    async def promote_all(self, name: str | None = None) -> int:
+        """Let all delayed jobs wait now, or all of one name; returns how many."""
+        chosen = Selection(self.name, states=(JobState.DELAYED,), names=_names(name), limit=BATCH)
+        return await self._all(lambda store: store.promote(chosen))
+
+    async def cancel(self, id: str) -> Job:
+        """End a job that has not ended; a run is told to stop and what it settles later changes nothing."""
+        return await self._move("cancel", id, lambda store: store.cancel(Selection(self.name, ids=(id,))))
+
+    async def remove(self, id: str) -> bool:
+        """Delete a job in whatever state; returns whether it was there."""
+        return await (await self._open()).remove(Selection(self.name, ids=(id,))) == 1
+
+    async def drain(self, *, delayed: bool = False) -> int:
+        """Delete all jobs that wait, with `delayed` the delayed ones too; returns how many."""
+        states = (JobState.WAITING, JobState.DELAYED) if delayed else (JobState.WAITING,)
+        chosen = Selection(self.name, states=states, limit=BATCH)
+        return await self._all(lambda store: store.remove(chosen))
+
+    async def pause(self) -> None:
+        """Have no job of this queue claimed until `resume`; holds over restarts. Running jobs go on."""
+        await (await self._open()).pause(self.name, True)
+
+    async def resume(self) -> None:
+        """Have jobs of this queue claimed again."""
+        await (await self._open()).pause(self.name, False)
+
+    async def _move(self, verb: str, id: str, move: Callable[[Store], Awaitable[int]]) -> Job:
+        store = await self._open()
+        moved = await move(store)
+        [job] = await store.get(self.name, [id])
+        if job is None:
+            raise self._missing(id)
+        if not moved:
+            check_move(verb, job)
+        return job
+
+    async def _all(self, move: Callable[[Store], Awaitable[int]]) -> int:
+        store = await self._open()
+        total = 0
+        while moved := await move(store):
+            total += moved
+            if moved < BATCH:
+                break
+        return total
+
+    def _missing(self, id: str) -> JobNotFound:
+        return JobNotFound(f"queue {self.name!r} has no job {id!r}; it was never added, or cleared after its time")
+
+
+def _options(given: AddOptions) -> Options:
+    timeout, keep_for = given.get("timeout"), given.get("keep_for")
+    return Options(
+        attempts=given.get("attempts"),
+        backoff=given.get("backoff"),
+        timeout=None if timeout is None else seconds(timeout, "timeout"),
+        max_stalls=given.get("max_stalls"),
+        keep_for=None if keep_for is None else seconds(keep_for, "keep_for"),
+    )
+
+
+def add_within(store: Store, jobs: list[NewJob], connection: Any) -> list[Job]:
+    """Add jobs in the caller's transaction; raises `OptionError` where the store cannot."""
+    if not store.traits.within:
+        raise OptionError(
+            "this store cannot add inside a transaction of yours; leave within= out, or use another store"
+        )
+    return [added.job for added in store.add_within(jobs, connection)]
+
+
+def _states(state: JobState | str | Collection[JobState | str] | None) -> tuple[JobState, ...]:
+    if state is None:
+        return ()
+    given = [state] if isinstance(state, str) else state
+    try:
+        return tuple(JobState(one) for one in given)
+    except ValueError as error:
+        raise OptionError(f"{error}; the states are {', '.join(JobState)}") from None
+
+
+def _names(name: str | None) -> tuple[str, ...]:
+    return () if name is None else (name,)

@@ -1,0 +1,94 @@
+"""What a worker and its child processes say to each other, and how it is framed.
+
+Plain records, each sent as four bytes of length and then MessagePack. Who sends
+what when is not said here; see `children.py` and `child.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+import msgspec
+
+from muskox.core.codec import DATA_LIMIT
+from muskox.core.failure import Failure
+from muskox.core.job import Job
+
+__all__ = ["HEADER", "Answer", "Begun", "Broke", "ChildTask", "Ended", "FromChild", "ToChild", "Told", "Wire"]
+
+HEADER = 4
+"""Bytes of length in front of each message."""
+
+
+class ChildTask(msgspec.Struct, frozen=True, tag="run"):
+    """One run of an isolated processor: where its function is, and the job.
+
+    `main_path` is the program's file when the function stands in `__main__`, `attempts` how many are
+    allowed once the processor has had its say.
+    """
+
+    module: str
+    qualname: str
+    job: Job
+    attempts: int = 1
+    main_path: str | None = None
+    sys_path: tuple[str, ...] = ()
+    data_limit: int = DATA_LIMIT
+
+
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    """What became of something told; `lost` when the run may no longer speak, `trouble` when it could not be kept."""
+
+    lost: bool = False
+    trouble: str = ""
+
+
+class Begun(msgspec.Struct, frozen=True, tag="begun"):
+    """The child has the task; whatever happens from here on happens to the job."""
+
+
+class Told(msgspec.Struct, frozen=True, tag="told"):
+    """What the run tells about its job: progress and data as JSON text, lines for its log. Wants an `Answer`."""
+
+    progress: str | None = None
+    data: str | None = None
+    lines: tuple[str, ...] = ()
+
+
+class Ended(msgspec.Struct, frozen=True, tag="ended"):
+    """The processor returned. `memory` is what the child takes now, in bytes."""
+
+    result: str | None
+    unkept: Failure | None
+    memory: int
+
+
+class Broke(msgspec.Struct, frozen=True, tag="broke"):
+    """The processor raised, or could not be called. `memory` is what the child takes now, in bytes."""
+
+    failure: Failure
+    memory: int
+
+
+ToChild = ChildTask | Answer
+FromChild = Begun | Told | Ended | Broke
+
+T = TypeVar("T")
+
+
+class Wire(Generic[T]):
+    """Turns messages into frames, and the bodies of frames into messages of one direction."""
+
+    def __init__(self, kind: type[T]) -> None:
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(kind)
+
+    def frame(self, message: msgspec.Struct) -> bytes:
+        body = self._encoder.encode(message)
+        return len(body).to_bytes(HEADER, "big") + body
+
+    def length(self, header: bytes) -> int:
+        return int.from_bytes(header, "big")
+
+    def read(self, body: bytes) -> T:
+        return self._decoder.decode(body)

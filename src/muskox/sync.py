@@ -1,0 +1,130 @@
+"""The same verbs for blocking code: one thread with an event loop, and a bridge to it.
+
+Each verb here is the async one, handed over as it is; nothing is written twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack
+
+from muskox.core.events import Event
+from muskox.core.job import Job
+from muskox.queue import AddOptions, Item, Queue, add_within
+from muskox.store.protocol import Store
+
+__all__ = ["Bridge", "SyncQueue", "blocking"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Q = TypeVar("Q")
+
+
+class Bridge:
+    """A thread with an event loop in which coroutines are run for callers that block."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the bridge's loop and wait for it; raises what it raises."""
+        future = asyncio.run_coroutine_threadsafe(work, self._running())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """End the thread; a later call starts another."""
+        with self._lock:
+            loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._serve, args=(self._loop,), name="muskox-sync", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    @staticmethod
+    def _serve(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
+        loop.close()
+
+
+class Blocking(Generic[Q]):
+    """Something with async verbs, `inner`, and the bridge over which they are called."""
+
+    def __init__(self, inner: Q, bridge: Bridge) -> None:
+        self.inner = inner
+        self.bridge = bridge
+
+
+def blocking(
+    verb: Callable[Concatenate[Q, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Blocking[Q], P], T]:
+    """Make the blocking form of an async method, with the same parameters."""
+
+    def call(self: Blocking[Q], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self.bridge.run(verb(self.inner, *args, **kwargs))
+
+    call.__doc__ = verb.__doc__
+    call.__name__ = verb.__name__
+    return call
+
+
+class SyncQueue(Blocking[Queue]):
+    """The verbs of a queue for blocking code: `queue.sync.add(…)`."""
+
+    def __init__(self, queue: Queue, bridge: Bridge, open_store: Callable[[], Coroutine[Any, Any, Store]]) -> None:
+        super().__init__(queue, bridge)
+        self._open = open_store
+
+    def add(self, name: str, data: Any = None, *, within: Any = None, **options: Unpack[AddOptions]) -> Job:
+        """Store a job and return it; see `Queue.add`. With `within`, in the caller's thread and transaction."""
+        [job] = self.add_many([self.inner.new(name, data, **options)], within=within)
+        return job
+
+    def add_many(self, items: Iterable[Item], *, within: Any = None) -> list[Job]:
+        """Store all of the jobs or none; see `Queue.add_many`."""
+        jobs = self.inner.prepare(items)
+        if within is None:
+            return self.bridge.run(self.inner.add_many(jobs))
+        return add_within(self.bridge.run(self._open()), jobs, within)
+
+    get = blocking(Queue.get)
+    find = blocking(Queue.find)
+    counts = blocking(Queue.counts)
+    logs = blocking(Queue.logs)
+    result = blocking(Queue.result)
+    update = blocking(Queue.update)
+    retry = blocking(Queue.retry)
+    retry_all = blocking(Queue.retry_all)
+    promote = blocking(Queue.promote)
+    promote_all = blocking(Queue.promote_all)
+    cancel = blocking(Queue.cancel)
+    remove = blocking(Queue.remove)
+    drain = blocking(Queue.drain)
+    pause = blocking(Queue.pause)
+    resume = blocking(Queue.resume)
+
+    def events(self, **which: Any) -> Iterator[Event]:
+        """Follow what happens in the queue, blocking between events; see `Queue.events`."""
+        following = self.inner.events(**which)
+        while True:
+            yield self.bridge.run(_next(following))
+
+
+async def _next(following: Any) -> Event:
+    event: Event = await anext(following)
+    return event
