@@ -1,0 +1,217 @@
+"""Accepts mail: stores the message and adds the job that delivers it, in one transaction.
+
+What is refused is refused here, before anything is stored. The mail itself is
+rendered and sent by `delivery.py`, in a worker.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.orm import Session
+
+from muskox import Muskox
+from muskox.apps.mail import store
+from muskox.apps.mail.addresses import Address, parse_address
+from muskox.apps.mail.bell import Bell
+from muskox.apps.mail.compose import Composed, Letter, Sender, boundary_of, compose, message_id_of
+from muskox.apps.mail.errors import Refused
+from muskox.apps.mail.headers import check_custom_name, check_text
+from muskox.apps.mail.inbox import Inbox
+from muskox.apps.mail.kinds import KINDS, Kind, Stream
+from muskox.apps.mail.smtp import Smtp
+from muskox.apps.mail.store import Message
+from muskox.apps.mail.templates import Templates
+from muskox.apps.mail.worlds import moment_now
+
+__all__ = ["JOB_NAME", "Accepted", "Mail", "Unseal"]
+
+JOB_NAME = "deliver"
+
+Unseal = Callable[[Connection, Mapping[str, Any]], Mapping[str, Any] | None]
+"""Gives what a mail says and no database may hold, such as a link with a token, while it is rendered.
+
+None withdraws the mail: what it speaks of is no longer true.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The stored message; `created` is False when the same key had stored it before."""
+
+    id: str
+    created: bool
+
+
+class Mail:
+    """Sends mail for a program: templates in, messages with a delivery state out.
+
+    `site` is given to every template: `product` and `home_url`. `secret` derives
+    message ids and must stay the same as long as messages are on their way.
+    """
+
+    def __init__(
+        self,
+        ox: Muskox,
+        engine: Engine,
+        *,
+        transport: Smtp | Inbox,
+        templates: Templates,
+        sender: Sender,
+        secret: bytes,
+        site: Mapping[str, str],
+        bell: Bell | None = None,
+    ) -> None:
+        self.ox = ox
+        self.engine = engine
+        self.transport = transport
+        self.templates = templates
+        self.bell = bell or Bell()
+        self._sender = sender
+        self._secret = secret
+        self._site = dict(site)
+        self._unseal: dict[str, Unseal] = {}
+
+    def unseal(self, template: str, function: Unseal) -> None:
+        """Let `function` add to the context of `template` each time that it is rendered."""
+        self.templates.get(template)
+        self._unseal[template] = function
+
+    def send(
+        self,
+        template: str,
+        *,
+        to: str | Address,
+        context: Mapping[str, Any] | None = None,
+        display: str = "",
+        kind: str = "custom",
+        within: Session | Connection | None = None,
+        key: str | None = None,
+        scope: str = "",
+        user_id: str | None = None,
+        expires_at: datetime | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> Accepted:
+        """Store a message and add its job; `within` puts both into a transaction of the caller's.
+
+        The same `key` in the same `scope` gives the message that is there already. Raises `Refused`, and has then
+        stored nothing. Blocks: call it from a thread.
+        """
+        message = self._new_message(
+            template,
+            to=to,
+            context=context or {},
+            display=display,
+            kind=_kind(kind),
+            expires_at=expires_at,
+            headers=headers,
+        )
+        message = replace(message, user_id=user_id, scope=scope, idempotency_key=key)
+        if within is None:
+            with self.engine.begin() as connection:
+                return self._store(connection, message)
+        return self._store(within.connection() if isinstance(within, Session) else within, message)
+
+    def _store(self, connection: Connection, message: Message) -> Accepted:
+        """Write the message and add its job, unless its key is known."""
+        if not store.insert_message(connection, message):
+            assert message.idempotency_key is not None
+            known = store.find_by_key(connection, message.scope, message.idempotency_key)
+            assert known is not None
+            return Accepted(known.id, created=False)
+        self.ox.queue(message.queue).sync.add(
+            JOB_NAME,
+            {"message_id": message.id},
+            id=message.job_id,
+            priority=message.priority,
+            attempts=message.max_attempts,
+            within=connection,
+        )
+        return Accepted(message.id, created=True)
+
+    def unsealed(self, connection: Connection, message: Message) -> dict[str, Any] | None:
+        """Give the whole context of a message for rendering; None when the mail is withdrawn."""
+        context = json.loads(message.context)
+        function = self._unseal.get(message.template)
+        if function is not None:
+            more = function(connection, context)
+            if more is None:
+                return None
+            context |= more
+        return {**self._site, **context}
+
+    def composed(self, message: Message, context: Mapping[str, Any], date: datetime) -> Composed:
+        """Render and compose a message; raises `RenderError` or another `Refused`."""
+        rendered = self.templates.render(message.template, context)
+        return compose(
+            Letter(
+                message_id=message.message_id_header,
+                sender=Sender(parse_address(message.from_address), message.from_display),
+                to=parse_address(message.to_address),
+                to_display=message.to_display,
+                subject=rendered.subject,
+                text=rendered.text,
+                html=rendered.html,
+                date=date,
+                boundary=boundary_of(self._secret, message.id),
+                bulk=message.stream == Stream.BULK,
+                extra_headers=tuple((name, value) for name, value in json.loads(message.headers)),
+            )
+        )
+
+    def _new_message(
+        self,
+        template: str,
+        *,
+        to: str | Address,
+        context: Mapping[str, Any],
+        display: str,
+        kind: Kind,
+        expires_at: datetime | None,
+        headers: Sequence[tuple[str, str]],
+    ) -> Message:
+        address = to if isinstance(to, Address) else parse_address(to)
+        check_text("the recipient's name", display, longest=300)
+        subject = self.templates.subject(template, {**self._site, **context})
+        check_text("the subject", subject)
+        for name, value in headers:
+            check_text(f"the header {check_custom_name(name)}", value)
+        world, now = self.ox.world, moment_now(self.ox.world)
+        id = world.new_id()
+        return Message(
+            id=id,
+            kind=kind.name,
+            stream=kind.stream,
+            to_address=str(address),
+            to_display=display,
+            address_key=address.key,
+            to_domain=address.domain,
+            from_address=str(self._sender.address),
+            from_display=self._sender.display,
+            envelope_from=str(self._sender.address),
+            subject=subject,
+            template=template,
+            template_hash=self.templates.fingerprint(template),
+            context=json.dumps(dict(context), ensure_ascii=False),
+            headers=json.dumps([list(pair) for pair in headers], ensure_ascii=False),
+            message_id_header=message_id_of(self._secret, id, self._sender.address.domain),
+            queue=kind.queue,
+            priority=kind.priority,
+            max_attempts=kind.attempts,
+            expires_at=expires_at or now + timedelta(seconds=kind.deadline),
+            created_at=now,
+            job_id=id,
+            transport=self.transport.name,
+        )
+
+
+def _kind(name: str) -> Kind:
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise Refused(f"there is no kind of mail {name!r}; there are {', '.join(sorted(KINDS))}") from None

@@ -1,0 +1,86 @@
+"""Opens the application's database: the same file or server in which Muskox keeps the jobs.
+
+Sharing it is what lets a user, a message and a job commit together. All that
+only SQLite understands stands here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from muskox import StoreUnsupported
+from muskox.apps.mail.tables import metadata
+from muskox.apps.notifier.tables import users as _users
+
+__all__ = ["create_tables", "database_file", "open_engine"]
+
+_PATIENCE_MS = 20_000
+
+
+def open_engine(url: str) -> Engine:
+    """Make the engine for a `MUSKOX_URL`; raises `StoreUnsupported` where tables and jobs could not share it."""
+    target = _sqlalchemy_url(url)
+    if target.get_backend_name() != "sqlite":
+        return create_engine(target, pool_pre_ping=True)
+    engine = create_engine(target, pool_size=8, max_overflow=24)
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def create_tables(engine: Engine) -> None:
+    """Make the tables that are not there yet."""
+    assert _users.metadata is metadata
+    with engine.begin() as connection:
+        metadata.create_all(connection)
+
+
+def database_file(url: str) -> Path | None:
+    """The file behind the URL, if it is one."""
+    target = _sqlalchemy_url(url)
+    return Path(target.database) if target.get_backend_name() == "sqlite" and target.database else None
+
+
+def _sqlalchemy_url(url: str) -> URL:
+    try:
+        target = make_url(url)
+    except ArgumentError:
+        target = URL.create("unknown")
+    match target.get_backend_name():
+        case "sqlite" if target.database and target.database != ":memory:":
+            return target
+        case "sqlite":
+            raise StoreUnsupported(
+                "the notifier keeps its tables in the file of the jobs, and a SQLite store in memory has none; "
+                "use MUSKOX_URL=sqlite:///muskox.db"
+            )
+        case "postgresql" | "postgres":
+            return target.set(drivername="postgresql+psycopg")
+        case _:
+            raise StoreUnsupported(
+                "the notifier keeps users and mails in the database of the jobs, so that they commit together; "
+                "MUSKOX_URL must begin with sqlite:/// or postgresql://"
+            )
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    """Set up one connection to SQLite: we say when transactions begin, and wait for other writers."""
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # The store alone carries the log over into the file; two who do it at the same moment can damage it.
+    cursor.execute("PRAGMA wal_autocheckpoint = 0")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA trusted_schema = OFF")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # IMMEDIATE: a transaction that reads first and writes later would else fail when another has written between.
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

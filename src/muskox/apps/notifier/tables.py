@@ -1,0 +1,39 @@
+"""The tables of the notifier: users and reset tokens, beside those of mail."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, Table, Text
+
+from muskox.apps.mail.tables import Moment, metadata
+
+__all__ = ["reset_tokens", "users"]
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("email", String(254), nullable=False),
+    Column("email_key", String(254), nullable=False, unique=True),
+    Column("name", String(200), nullable=False),
+    Column("locale", String(35), nullable=False, default="en"),
+    Column("tz", String(64), nullable=False, default="UTC"),
+    Column("password_hash", Text, nullable=False),
+    Column("password_changed_at", Moment, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("verified_at", Moment),
+)
+
+# The token itself is nowhere: it is derived from this row while a mail is rendered, and compared by its hash.
+reset_tokens = Table(
+    "reset_tokens",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("user_id", ForeignKey(users.c.id, ondelete="CASCADE"), nullable=False),
+    Column("key_id", String(16), nullable=False),
+    Column("token_hash", LargeBinary(32), nullable=False),
+    Column("issued_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("used_at", Moment),
+    Column("revoked_at", Moment),
+    Index("ix_reset_tokens_user", "user_id", "issued_at"),
+)
