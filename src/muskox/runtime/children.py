@@ -47,10 +47,6 @@ class Children:
     def __init__(
         self, world: World, size: int, *, grace: float = GRACE, most_runs: int = MOST_RUNS, growth: int = GROWTH
     ) -> None:
-        if os.name != "posix":
-            raise OptionError(
-                "isolated processors need Linux, macOS or another Unix; declare them without isolated=True"
-            )
         self._world = world
         self._grace = grace
         self._most_runs = most_runs
@@ -72,6 +68,10 @@ class Children:
         Cancelled, it ends the child and all that the child has started, and comes back only when they are
         gone: SIGTERM, and SIGKILL after the grace. A child that ends without an answer is the outcome `Died`.
         """
+        if os.name != "posix":
+            raise OptionError(
+                "isolated processors need Linux, macOS or another Unix; declare them without isolated=True"
+            )
         if self._closed:
             raise RuntimeError("the child processes are closed; nothing can be run in them any more")
         async with self._slots:

@@ -6,13 +6,15 @@ Both sides are here: a parent holds a `Lifeline`, its children call
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import signal
 import sys
 import threading
 from collections.abc import MutableMapping
+
+if sys.platform != "win32":
+    import fcntl
 
 __all__ = ["Lifeline", "die_with_parent", "follow_supervisor"]
 
