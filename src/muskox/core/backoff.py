@@ -87,7 +87,8 @@ Backoff = Fixed | Exponential | Steps
 
 def _grow(seconds: float, factor: float, attempt: int, cap: float) -> float:
     try:
-        return min(seconds * factor ** (attempt - 1), cap)
+        # As floats: whole numbers would grow to millions of digits before they are cut.
+        return min(seconds * float(factor) ** (attempt - 1), cap)
     except OverflowError:
         return cap if seconds else 0.0
 
