@@ -1,0 +1,85 @@
+"""What the processes of `test_processes.py` run: `python -m tests.store.process VERB URL …`.
+
+Each prints one line per fact when it is acknowledged, so that whoever kills it knows what it had been told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from muskox.core.job import NewJob
+from muskox.core.life import Complete
+from muskox.runtime.world import RealWorld
+from muskox.store import open_store
+from muskox.store.protocol import Store, Want
+
+ANY = [Want("files")]
+
+
+def say(*words: object) -> None:
+    print(*words, flush=True)
+
+
+async def drain(store: Store, worker: str) -> None:
+    """Claim and complete until nothing waits."""
+    while jobs := await store.claim(ANY, limit=7, worker=worker, lease=60):
+        lost = await store.settle([Complete(job.lease, f'"{worker}"') for job in jobs])
+        for job in jobs:
+            say("lost" if job.lease in lost else "done", job.id, job.lease.token)
+
+
+async def hold(store: Store, limit: str, lease: str) -> None:
+    """Claim and never answer."""
+    for job in await store.claim(ANY, limit=int(limit), worker="holder", lease=float(lease)):
+        say("held", job.id)
+    say("ready")
+    await asyncio.Event().wait()
+
+
+async def fill(store: Store, prefix: str, count: str) -> None:
+    """Add one by one, as a web server would; tell the longest wait at the end."""
+    world, longest = RealWorld(), 0.0
+    for number in range(int(count)):
+        start = world.monotonic()
+        [added] = await store.add([NewJob(f"{prefix}-{number}", "files", "resize")])
+        longest = max(longest, world.monotonic() - start)
+        say("added", added.job.id)
+    say("longest", longest)
+
+
+async def churn(store: Store, prefix: str) -> None:
+    """Add, claim and complete for ever, many at a time: made to be killed."""
+    number = 0
+    while True:
+        ids = [f"{prefix}-{number + step}" for step in range(5)]
+        number += 5
+        await store.add([NewJob(id, "files", "resize", data='"' + "x" * 300 + '"') for id in ids])
+        say("added", *ids)
+        jobs = await store.claim(ANY, limit=4, worker=prefix, lease=600)
+        lost = await store.settle([Complete(job.lease) for job in jobs])
+        say("done", *(job.id for job in jobs if job.lease not in lost))
+
+
+async def once(store: Store, id: str) -> None:
+    """Add one job when told to."""
+    say("ready")
+    await asyncio.to_thread(sys.stdin.readline)
+    await store.add([NewJob(id, "files", "resize")])
+    say("added", id)
+
+
+VERBS = {verb.__name__: verb for verb in (drain, hold, fill, churn, once)}
+
+
+async def main(verb: str, url: str, *words: str) -> None:
+    store = open_store(url, RealWorld())
+    await store.open()
+    try:
+        await VERBS[verb](store, *words)
+    finally:
+        await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
