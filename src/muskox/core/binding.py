@@ -27,7 +27,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 class Binding:
     """How one function takes the data of a job; made by `bind`."""
 
-    __slots__ = ("_catch_all", "_decoder", "_names", "_plain", "_run_at", "_signature", "_where")
+    __slots__ = ("_catch_all", "_decoder", "_names", "_plain", "_run_at", "_signature", "_where", "takes_run")
 
     def __init__(
         self,
@@ -47,11 +47,8 @@ class Binding:
         self._catch_all = catch_all
         self._plain = plain
         self._where = where
-
-    @property
-    def takes_run(self) -> bool:
+        self.takes_run = run_at >= 0
         """Whether one of the parameters is the run (an `ActiveJob`)."""
-        return self._run_at >= 0
 
     def arguments(self, data_text: str, run: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Turn the JSON text of a job's data into positional and keyword arguments, `run` among them.

@@ -31,7 +31,7 @@ class FailureKind(StrEnum):
     RESULT = "result"
 
 
-class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
+class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Kind, type and text of what went wrong; `final` when another attempt would be useless."""
 
     kind: FailureKind

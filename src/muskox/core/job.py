@@ -75,7 +75,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     row: int = 0
 
 
-class Options(msgspec.Struct, frozen=True, omit_defaults=True):
+class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How a job is run; None leaves the choice to the processor, and else to the default."""
 
     attempts: int | None = None
@@ -135,7 +135,7 @@ class Retention(msgspec.Struct, frozen=True):
                 raise OptionError(f"retention {name} must be 0 or more, not {value!r}")
 
 
-class NewJob(msgspec.Struct, frozen=True):
+class NewJob(msgspec.Struct, frozen=True, gc=False):
     """A job to be stored. `data` is JSON text, `delay` is seconds from the moment the store has it."""
 
     id: str
@@ -155,7 +155,7 @@ class NewJob(msgspec.Struct, frozen=True):
             raise OptionError(f"delay must be between 0 and {LONGEST_DELAY:.0f} seconds, not {self.delay!r}")
 
 
-class Job(msgspec.Struct, frozen=True):
+class Job(msgspec.Struct, frozen=True, gc=False):
     """One stored piece of work, as it was when it was read.
 
     `attempt` counts the attempts so far, the running one included; `attempts` is

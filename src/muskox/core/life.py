@@ -85,7 +85,7 @@ class Rules(msgspec.Struct, frozen=True):
         )
 
 
-class Returned(msgspec.Struct, frozen=True):
+class Returned(msgspec.Struct, frozen=True, gc=False):
     """The processor returned; `result` is JSON text, or None for None.
 
     `unkept` says why the value could not become JSON: the work is done all the same.
@@ -121,7 +121,7 @@ class Died(msgspec.Struct, frozen=True):
 Outcome = Returned | Raised | TimedOut | Interrupted | Died
 
 
-class Complete(msgspec.Struct, frozen=True):
+class Complete(msgspec.Struct, frozen=True, gc=False):
     """active → completed; `keep` is for how many seconds: 0 removes the job at once, None leaves it to the queue."""
 
     lease: Lease
@@ -130,7 +130,7 @@ class Complete(msgspec.Struct, frozen=True):
     keep: float | None = None
 
 
-class Retry(msgspec.Struct, frozen=True):
+class Retry(msgspec.Struct, frozen=True, gc=False):
     """active → delayed (waiting when `delay` is 0): there will be another attempt."""
 
     lease: Lease
@@ -138,7 +138,7 @@ class Retry(msgspec.Struct, frozen=True):
     failure: Failure
 
 
-class Stall(msgspec.Struct, frozen=True):
+class Stall(msgspec.Struct, frozen=True, gc=False):
     """active → waiting (delayed when `delay` > 0): stalls + 1, the attempt is not counted."""
 
     lease: Lease
@@ -146,7 +146,7 @@ class Stall(msgspec.Struct, frozen=True):
     failure: Failure
 
 
-class Fail(msgspec.Struct, frozen=True):
+class Fail(msgspec.Struct, frozen=True, gc=False):
     """active → failed: nothing more is tried.
 
     A failure of kind stalled counts as a stall and not as an attempt.
@@ -157,7 +157,7 @@ class Fail(msgspec.Struct, frozen=True):
     keep: float | None = None
 
 
-class Release(msgspec.Struct, frozen=True):
+class Release(msgspec.Struct, frozen=True, gc=False):
     """active → waiting: given back, the attempt is not counted."""
 
     lease: Lease

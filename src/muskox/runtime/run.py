@@ -97,8 +97,9 @@ class Attempt:
         declaration = run.declaration
         if declaration.mode is Mode.ISOLATED:
             return await self._make_in_child(run)
+        binding = declaration.binding
         try:
-            arguments, named = self._arguments(run)
+            arguments, named = binding.arguments(run.job.data_text, self._seen(run) if binding.takes_run else None)
         except DataError as error:
             refused = msgspec.structs.replace(describe(error, FailureKind.REFUSED), final=True)
             return Raised(refused, error)
@@ -137,12 +138,9 @@ class Attempt:
         if told.data is not None:
             await self._teller.update(lease, told.data)
 
-    def _arguments(self, run: Run) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        binding = run.declaration.binding
-        if not binding.takes_run:
-            return binding.arguments(run.job.data_text)
-        kind = ActiveJob if run.declaration.mode is Mode.ASYNC else SyncActiveJob
-        return binding.arguments(run.job.data_text, kind(run, self._teller))
+    def _seen(self, run: Run) -> Any:
+        """What the processor sees of its run."""
+        return (ActiveJob if run.declaration.mode is Mode.ASYNC else SyncActiveJob)(run, self._teller)
 
     def _returned(self, value: Any) -> Returned:
         try:

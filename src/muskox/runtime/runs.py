@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from muskox.core import life
 from muskox.core.job import Job, Lease, Options
-from muskox.core.life import Interrupted, Outcome, Rules, Settlement, decide
+from muskox.core.life import Interrupted, Outcome, Returned, Rules, Settlement, decide
 from muskox.core.seam import World
 from muskox.runtime.deadlines import Deadlines
 from muskox.runtime.listeners import Hearing
@@ -116,7 +116,8 @@ class Runs:
 
     def _decide(self, run: Run, outcome: Outcome) -> Settlement:
         try:
-            return decide(run.job, run.rules, outcome, chance=self._world.chance())
+            chance = 0.0 if type(outcome) is Returned else self._world.chance()
+            return decide(run.job, run.rules, outcome, chance=chance)
         except Exception:  # a backoff of the user's own is foreign code
             log.exception("the backoff of %s failed; the usual one is used", run.declaration.where)
             usual = Rules(run.rules.attempts, max_stalls=run.rules.max_stalls, keep_failed=run.rules.keep_failed)

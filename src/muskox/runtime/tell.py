@@ -70,7 +70,8 @@ class Teller:
 
     def forget(self, lease: Lease) -> None:
         """Drop the count of a run that has ended."""
-        self._told.pop(lease.token, None)
+        if self._told:
+            self._told.pop(lease.token, None)
 
     def _draft(self, lease: Lease) -> _Draft:
         draft = self._drafts.get(lease.token)

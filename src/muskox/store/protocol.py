@@ -48,7 +48,7 @@ class Traits(msgspec.Struct, frozen=True):
     within: bool
 
 
-class Added(msgspec.Struct, frozen=True):
+class Added(msgspec.Struct, frozen=True, gc=False):
     """The stored job, and whether this call stored it (False: the id was known before)."""
 
     job: Job

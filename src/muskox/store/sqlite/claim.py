@@ -6,6 +6,7 @@ It writes leases and tells of them; what a lease is worth later is decided in
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from heapq import merge
 from itertools import chain, islice, zip_longest
@@ -35,12 +36,9 @@ class _Lane(NamedTuple):
     waiting: int
 
 
-class _Pick(NamedTuple):
-    """A job about to be claimed; compares by its place in the queue."""
-
-    place: tuple[int, int, int]
-    lane: _Lane
-    row: tuple[Any, ...]
+_Row = tuple[Any, ...]
+_Pick = tuple[_Lane, _Row]
+"""A job about to be claimed: its lane, and its row of the statement `pick`."""
 
 
 def claim(tx: Tx, wants: Sequence[Want], limit: int, worker: str, lease: float) -> list[Job]:
@@ -51,11 +49,11 @@ def claim(tx: Tx, wants: Sequence[Want], limit: int, worker: str, lease: float) 
     picks = _pick(tx, lanes, limit)
     first = tx.take_tokens(len(picks))
     until = tx.now + int(lease * 1_000_000)
-    seqs = text([pick.row[0] for pick in picks])
+    seqs = text([row[0] for _, row in picks])
     tx.execute("claim", {"seqs": seqs, "token": first, "until": until, "worker": worker, "now": tx.now})
     jobs = [
-        rows.claimed(pick.row, pick.lane.queue_name, pick.lane.name, first + index, tx.now, worker)
-        for index, pick in enumerate(picks)
+        rows.claimed(row, lane.queue_name, lane.name, token, tx.now, worker)
+        for token, (lane, row) in enumerate(picks, first)
     ]
     _tell(tx, picks, jobs)
     return jobs
@@ -68,57 +66,47 @@ def _open_lanes(tx: Tx, wants: Sequence[Want]) -> list[_Lane]:
 
 
 def _pick(tx: Tx, lanes: list[_Lane], limit: int) -> list[_Pick]:
-    aged = (tx.turn % AGED_TURN + limit) // AGED_TURN
+    picks = _next_of(tx, lanes[0], limit) if len(lanes) == 1 else list(islice(_in_turn(tx, lanes, limit), limit))
+    aged = (tx.turn + limit) // AGED_TURN
     old = _oldest(tx, lanes, aged) if aged else []
-    if len(lanes) == 1:
-        ranked = _next_of(tx, lanes[0], limit)
-    else:
-        ranked = list(islice(_in_turn(tx, lanes, limit), limit))
     if old:
-        taken = {pick.row[0] for pick in old}
-        ranked = [*old, *(pick for pick in ranked if pick.row[0] not in taken)][:limit]
-    tx.turn += len(ranked)
-    return ranked
+        taken = {row[0] for _, row in old}
+        picks = [*old, *(pick for pick in picks if pick[1][0] not in taken)][:limit]
+    tx.turn = (tx.turn + len(picks)) % AGED_TURN
+    return picks
 
 
 def _next_of(tx: Tx, lane: _Lane, limit: int) -> list[_Pick]:
-    found = tx.all("pick", {"lane": lane.id, "limit": limit})
-    return [_Pick((-row[2], row[3], row[0]), lane, row) for row in found]
+    return [(lane, row) for row in tx.all("pick", {"lane": lane.id, "limit": limit})]
 
 
 def _in_turn(tx: Tx, lanes: list[_Lane], limit: int) -> Iterable[_Pick]:
-    """The first of each queue, then the second of each …; within a queue by place, whatever the lane.
-
-    Which queue is the first moves on with every job, so that claims of one job are fair too.
-    """
+    """The first of each queue, then the second of each …; within a queue by place, whatever the lane."""
     queues: dict[int, list[list[_Pick]]] = {}
     for lane in lanes:
         queues.setdefault(lane.queue, []).append(_next_of(tx, lane, limit))
-    start = tx.turn % len(queues)
-    order = sorted(queues)
-    lines = [merge(*queues[queue]) for queue in order[start:] + order[:start]]
+    lines = [merge(*picks, key=_place) for picks in queues.values()]
     return (pick for pick in chain.from_iterable(zip_longest(*lines)) if pick is not None)
 
 
+def _place(pick: _Pick) -> tuple[int, int, int]:
+    seq, _, priority, arrival, *_ = pick[1]
+    return -priority, arrival, seq
+
+
 def _oldest(tx: Tx, lanes: list[_Lane], limit: int) -> list[_Pick]:
-    before = tx.now - AGED_AFTER
-    found = [
-        _Pick((0, row[3], row[0]), lane, row)
-        for lane in lanes
-        for row in tx.all("pick_oldest", {"lane": lane.id, "before": before, "limit": limit})
-    ]
-    return sorted(found)[:limit]
+    values = {"before": tx.now - AGED_AFTER, "limit": limit}
+    found = [(lane, row) for lane in lanes for row in tx.all("pick_oldest", {"lane": lane.id, **values})]
+    return sorted(found, key=lambda pick: (pick[1][3], pick[1][0]))[:limit]
 
 
 def _tell(tx: Tx, picks: list[_Pick], jobs: list[Job]) -> None:
-    by_lane: dict[_Lane, int] = {}
-    by_queue: dict[int, list[tuple[str, str, int]]] = {}
-    for pick, job in zip(picks, jobs, strict=True):
-        by_lane[pick.lane] = by_lane.get(pick.lane, 0) + 1
-        by_queue.setdefault(pick.lane.queue, []).append((job.id, job.name, job.attempt))
-    for lane, count in by_lane.items():
+    """Count and tell, lane by lane of a queue in the order in which they were claimed."""
+    claimed = Counter(lane for lane, _ in picks)
+    for lane, count in claimed.items():
         tx.count(lane.id, _W, _A, count)
-    for queue, facts in by_queue.items():
-        tx.tell(queue, "active", facts)
+    for queue in {lane.queue: None for lane in claimed}:
+        its = jobs if len(claimed) == 1 else [job for (lane, _), job in zip(picks, jobs, strict=True) if lane.queue == queue]
+        tx.tell(queue, "active", [(job.id, job.name, job.attempt) for job in its])
         if tx.waiting_in(queue) == 0:
             tx.tell(queue, "drained", [()])

@@ -130,7 +130,7 @@ def _complete(tx: Tx, done: list[Complete]) -> list[Lease]:
         done = list({one.lease.row: one for one in done if _fence(one.lease) in held}.values())
         _write_complete(tx, done)
     tx.db.execute("RELEASE completing")
-    for (queue, name), leases in _by_lane(one.lease for one in done):
+    for (queue, name), leases in _by_lane(done):
         number, lane = find_lane(tx, queue, name)
         tx.count(lane, _A, _C, len(leases))
         tx.tell(number, "completed", [(lease.job_id, name, lease.attempt) for lease in leases])
@@ -201,11 +201,12 @@ def _back(tx: Tx, delay: float) -> dict[str, Any]:
     return {"arrival": moment, "due": moment if delay > 0 else None}
 
 
-def _by_lane(leases: Iterable[Lease]) -> Iterable[tuple[tuple[str, str], list[Lease]]]:
-    found: dict[tuple[str, str], list[Lease]] = {}
-    for lease in leases:
-        found.setdefault((lease.queue, lease.name), []).append(lease)
-    return found.items()
+def _by_lane(done: list[Complete]) -> Iterable[tuple[tuple[str, str], list[Lease]]]:
+    leases = [one.lease for one in done]
+    lanes = {(lease.queue, lease.name) for lease in leases}
+    if len(lanes) == 1:
+        return [(lanes.pop(), leases)]
+    return [(lane, [lease for lease in leases if (lease.queue, lease.name) == lane]) for lane in sorted(lanes)]
 
 
 def still_held(tx: Tx, leases: Sequence[Lease]) -> set[tuple[Any, ...]]:
