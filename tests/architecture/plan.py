@@ -13,7 +13,7 @@ MAX_FUNCTION = 60
 STORES = ("sqlite", "postgres", "redis")
 _STORE_ROOMS = {"core", "protocol", "store", *(f"store.{one}" for one in STORES)}
 _CONTRACT = {"core", "protocol", "open_store"}
-_BELOW_APP = _STORE_ROOMS | {"open_store", "front", "runtime", "app", "sync"}
+_BELOW_APP = _STORE_ROOMS | {"open_store", "front", "runtime", "processors", "app", "sync"}
 MAY_IMPORT: dict[str, set[str]] = {
     "core": {"core"},
     "protocol": {"core", "protocol"},
@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": _CONTRACT | {"runtime"},
     "front": _CONTRACT | {"front"},
     "sync": _BELOW_APP,
+    "processors": _BELOW_APP,
     "app": _BELOW_APP | {"world"},
     "testing": _BELOW_APP | {"world", "testing"},
     "public": _BELOW_APP | {"world"},

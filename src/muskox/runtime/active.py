@@ -113,7 +113,7 @@ class ActiveJob(_Facts):
     async def log(self, line: str) -> None:
         """Add a line to the job's log, which keeps the first 1000. Raises as `progress` does."""
         self._encode(line, "log line")
-        self._teller.line(self._run.lease, line)
+        self._teller.line(self._run.lease, str(line))
 
     async def update(self, data: Any) -> None:
         """Replace the job's data, for the next attempt to begin with. Raises as `progress` does."""
@@ -133,7 +133,7 @@ class SyncActiveJob(_Facts):
     def log(self, line: str) -> None:
         """See `ActiveJob.log`."""
         self._encode(line, "log line")
-        self._teller.loop.call_soon_threadsafe(self._teller.line, self._run.lease, line)
+        self._teller.loop.call_soon_threadsafe(self._teller.line, self._run.lease, str(line))
 
     def update(self, data: Any) -> None:
         """See `ActiveJob.update`."""

@@ -118,7 +118,7 @@ class Runs:
         try:
             chance = 0.0 if type(outcome) is Returned else self._world.chance()
             return decide(run.job, run.rules, outcome, chance=chance)
-        except Exception:  # a backoff of the user's own is foreign code
+        except BaseException:  # noqa: BLE001 - a backoff of the user's own is foreign code and may raise anything
             log.exception("the backoff of %s failed; the usual one is used", run.declaration.where)
             usual = Rules(run.rules.attempts, max_stalls=run.rules.max_stalls, keep_failed=run.rules.keep_failed)
             return decide(run.job, usual, outcome, chance=self._world.chance())

@@ -15,7 +15,8 @@ from typing import Any
 
 from muskox.core.life import Outcome
 from muskox.core.seam import World
-from muskox.runtime.run import Attempt, Run, stopped
+from muskox.runtime.attempt import Attempt
+from muskox.runtime.run import Run, stopped
 
 __all__ = ["Slots"]
 

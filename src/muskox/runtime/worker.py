@@ -28,7 +28,8 @@ from muskox.runtime.listeners import Hearing
 from muskox.runtime.loop import Alarm, Duty, Loop
 from muskox.runtime.presence import Presence
 from muskox.runtime.registry import Registry
-from muskox.runtime.run import Attempt
+from muskox.runtime.attempt import Attempt
+
 from muskox.runtime.runs import Runs
 from muskox.runtime.settler import Settler
 from muskox.runtime.slots import Slots

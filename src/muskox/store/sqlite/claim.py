@@ -86,6 +86,9 @@ def _in_turn(tx: Tx, lanes: list[_Lane], limit: int) -> Iterable[_Pick]:
     for lane in lanes:
         queues.setdefault(lane.queue, []).append(_next_of(tx, lane, limit))
     lines = [merge(*picks, key=_place) for picks in queues.values()]
+    # Another queue begins each time, so that claims of single jobs take turns too.
+    first = tx.token % len(lines)
+    lines = lines[first:] + lines[:first]
     return (pick for pick in chain.from_iterable(zip_longest(*lines)) if pick is not None)
 
 
@@ -106,7 +109,11 @@ def _tell(tx: Tx, picks: list[_Pick], jobs: list[Job]) -> None:
     for lane, count in claimed.items():
         tx.count(lane.id, _W, _A, count)
     for queue in {lane.queue: None for lane in claimed}:
-        its = jobs if len(claimed) == 1 else [job for (lane, _), job in zip(picks, jobs, strict=True) if lane.queue == queue]
+        its = (
+            jobs
+            if len(claimed) == 1
+            else [job for (lane, _), job in zip(picks, jobs, strict=True) if lane.queue == queue]
+        )
         tx.tell(queue, "active", [(job.id, job.name, job.attempt) for job in its])
         if tx.waiting_in(queue) == 0:
             tx.tell(queue, "drained", [()])
