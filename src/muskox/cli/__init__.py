@@ -1,0 +1,51 @@
+"""The command line `muskox`: the public verbs, spoken in a terminal.
+
+Here the commands are put together; each group of them has a file of its own.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from muskox.cli.doctor import doctor
+from muskox.cli.events import events
+from muskox.cli.family import Family
+from muskox.cli.look import counts, job, jobs
+from muskox.cli.manage import add, cancel, promote, remove, retry
+from muskox.cli.queues import drain, pause, resume
+from muskox.cli.store import audit, migrate
+from muskox.cli.worker import worker
+
+__all__ = ["main"]
+
+
+def _version(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        try:
+            click.echo(f"muskox {version('muskox')}")
+        except PackageNotFoundError:
+            click.echo("muskox, from its source; no version is installed")
+        ctx.exit()
+
+
+@click.group(cls=Family, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+              help="Show the version and exit.")  # fmt: skip
+def main() -> None:
+    """Background jobs for Python: run workers, look at jobs, manage them.
+
+    PROGRAM is where your Muskox is, as module:object, such as jobs:ox. Commands that only need the store take
+    --url instead, or neither: then MUSKOX_URL says where it is, and else sqlite:///muskox.db.
+
+    Exit codes: 0 done; 1 the job or the store does not allow it, or something was found wrong; 2 the command is
+    wrong.
+    """
+
+
+for _command in (
+    worker, add, counts, jobs, job, retry, promote, cancel, remove, pause, resume, drain, events, doctor, audit,
+    migrate,
+):  # fmt: skip
+    main.add_command(_command)

@@ -1,0 +1,117 @@
+"""Commands that add jobs and move them by hand: add, retry, promote, cancel, remove."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from muskox import Job, JobNotFound, Muskox, OptionError
+from muskox.cli import render
+from muskox.cli.family import OnStore, on_store, speak
+
+__all__ = ["add", "cancel", "promote", "remove", "retry"]
+
+
+@click.command(cls=OnStore)
+@on_store
+@click.argument("queue")
+@click.argument("name")
+@click.argument("data", metavar="[DATA_JSON]", default="null")
+@click.option("--priority", type=int, help="Higher runs sooner.")
+@click.option("--delay", type=float, default=0.0, metavar="SECONDS", help="Not before so many seconds from now.")
+@click.option("--id", help="A known id adds nothing and gives the stored job.")
+@click.option("--attempts", type=int, help="How many runs are allowed in all.")
+@click.option("--json", "as_json", is_flag=True, help="Print the stored job as JSON, and not its id.")
+def add(ox: Muskox, queue: str, name: str, data: str, *, as_json: bool, **options: Any) -> None:
+    """Add a job NAME to QUEUE and print its id.
+
+    DATA_JSON is the job's data; - reads it from the standard input. With PROGRAM, what is left out follows the
+    declaration of its processor.
+    """
+    value = _read(sys.stdin.read() if data == "-" else data)
+    added = speak(ox, lambda ox: ox.queue(queue).add(name, value, **options))
+    if as_json:
+        click.echo(render.to_json(render.job_record(added)))
+    else:
+        render.say(added.id)
+
+
+def _read(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"DATA_JSON {text[:60]!r} is not JSON: {error}; write it as '{{\"key\": 1}}'") from None
+
+
+@click.command(cls=OnStore)
+@on_store
+@click.argument("queue")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All failed jobs of the queue.")
+@click.option("--name", help="With --all: only jobs of this name.")
+def retry(ox: Muskox, queue: str, ids: tuple[str, ...], *, every: bool, name: str | None) -> None:
+    """Let failed or cancelled jobs run once more."""
+    _check(ids, every=every, name=name)
+
+    async def work(ox: Muskox) -> int:
+        return await ox.queue(queue).retry_all(name) if every else len([await ox.queue(queue).retry(id) for id in ids])
+
+    render.say(f"{speak(ox, work)} to run again")
+
+
+@click.command(cls=OnStore)
+@on_store
+@click.argument("queue")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All delayed jobs of the queue.")
+@click.option("--name", help="With --all: only jobs of this name.")
+def promote(ox: Muskox, queue: str, ids: tuple[str, ...], *, every: bool, name: str | None) -> None:
+    """Let delayed jobs run now."""
+    _check(ids, every=every, name=name)
+
+    async def work(ox: Muskox) -> int:
+        line = ox.queue(queue)
+        return await line.promote_all(name) if every else len([await line.promote(id) for id in ids])
+
+    render.say(f"{speak(ox, work)} promoted")
+
+
+@click.command(cls=OnStore)
+@on_store
+@click.argument("queue")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+def cancel(ox: Muskox, queue: str, ids: tuple[str, ...]) -> None:
+    """End jobs that have not ended; a run is told to stop."""
+
+    async def work(ox: Muskox) -> list[Job]:
+        return [await ox.queue(queue).cancel(id) for id in ids]
+
+    render.say(f"{len(speak(ox, work))} cancelled")
+
+
+@click.command(cls=OnStore)
+@on_store
+@click.argument("queue")
+@click.argument("ids", metavar="ID...", nargs=-1, required=True)
+def remove(ox: Muskox, queue: str, ids: tuple[str, ...]) -> None:
+    """Delete jobs, in whatever state they are."""
+
+    async def work(ox: Muskox) -> int:
+        for id in ids:
+            if not await ox.queue(queue).remove(id):
+                raise JobNotFound(f"queue {queue!r} has no job {id!r}; it was never added, or cleared after its time")
+        return len(ids)
+
+    render.say(f"{speak(ox, work)} removed")
+
+
+def _check(ids: tuple[str, ...], *, every: bool, name: str | None) -> None:
+    if every and ids:
+        raise OptionError(f"--all and the id {ids[0]!r} both say which jobs; give one of them")
+    if not every and not ids:
+        raise OptionError("no job is named; give ids, or --all")
+    if name is not None and not every:
+        raise OptionError(f"--name {name!r} narrows --all down and says nothing without it; add --all")

@@ -1,0 +1,93 @@
+"""`muskox worker`: run the jobs of a program, in this process or in several.
+
+What a worker does and how it stops is in the runtime; here its options are
+checked before anything is started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from muskox import Muskox, OptionError
+from muskox.cli.family import load
+
+__all__ = ["worker"]
+
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+@click.command()
+@click.argument("program")
+@click.option("--queue", "-q", "queues", metavar="NAME", multiple=True,
+              help="Take jobs from this queue only; may be repeated.  [all that have a processor]")  # fmt: skip
+@click.option("--concurrency", "-c", type=click.IntRange(1, 100_000), default=10, show_default=True,
+              help="How many jobs run at once, in each process.")  # fmt: skip
+@click.option("--processes", "-p", type=click.IntRange(1, 1024), default=1, show_default=True,
+              help="How many worker processes to keep alive.")  # fmt: skip
+@click.option("--reload", is_flag=True, help="Start anew when a Python file below the current folder changes.")
+@click.option("--shutdown-timeout", type=float, default=25.0, show_default=True, metavar="SECONDS",
+              help="How long a gentle stop waits for running jobs.")  # fmt: skip
+@click.option("--lease", type=float, default=30.0, show_default=True, metavar="SECONDS",
+              help="How long a job is safe from other workers without a sign of life.")  # fmt: skip
+@click.option("--log-level", type=click.Choice(_LEVELS, case_sensitive=False), default="info", show_default=True,
+              help="Log to stderr from this level on.")  # fmt: skip
+def worker(
+    program: str, *, queues: tuple[str, ...], processes: int, reload: bool, log_level: str, **settings: Any
+) -> None:
+    """Run the jobs of PROGRAM until it is stopped.
+
+    PROGRAM is module:object, such as jobs:ox. SIGTERM and Ctrl-C stop it.
+
+    The first signal lets running jobs end, the second gives them back at once, the third ends the process.
+    """
+    ox = load(program)
+    _set_up_logging(log_level)
+    asyncio.run(_check(ox, program, queues, settings))
+    if processes == 1 and not reload:
+        ox.run_worker(queues or None, **settings)
+        return
+    command = [
+        sys.executable, "-m", "muskox", "worker", program, *(f"--queue={name}" for name in queues),
+        *(f"--{name.replace('_', '-')}={value}" for name, value in settings.items()), f"--log-level={log_level}",
+    ]  # fmt: skip
+    sys.exit(ox.run_processes(command, processes, reload=[Path.cwd()] if reload else ()))
+
+
+async def _check(ox: Muskox, program: str, queues: Sequence[str], settings: dict[str, Any]) -> None:
+    """Raise `OptionError` unless such a worker can be made; in a loop, since some stores are bound to one."""
+    try:
+        known = {want.queue for want in _whole(ox, program, settings).wants}
+    finally:
+        await ox.close()
+    for name in queues:
+        if name not in known:
+            raise OptionError(
+                f"{program!r} has no processor for queue {name!r}; its queues are {', '.join(sorted(known))}"
+            )
+
+
+def _whole(ox: Muskox, program: str, settings: dict[str, Any]) -> Any:
+    """A worker for all queues of the program, never started."""
+    try:
+        return ox.worker(**settings)
+    except OptionError as error:
+        if "no processor" not in str(error):
+            raise
+        raise OptionError(
+            f"{program!r} declares no processor, so there is nothing to run; "
+            'decorate a function with @ox.queue("…").processor("…")'
+        ) from None
+
+
+def _set_up_logging(level: str) -> None:
+    """Log to stderr, unless the program has set up logging of its own while it was imported."""
+    logging.basicConfig(stream=sys.stderr, format=_FORMAT, level=logging.WARNING)
+    logging.getLogger("muskox").setLevel(level.upper())

@@ -1,0 +1,106 @@
+"""Adding and managing jobs from a terminal."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run, added
+
+
+def job(run: Run, id: str, queue: str = "email") -> Any:
+    return json.loads(run("job", queue, id, "--json").stdout)
+
+
+def test_add_prints_the_id_and_follows_the_declaration(run: Run) -> None:
+    id = added(run, "email", "welcome", '{"address": "ada@example.org"}', "--priority", "5")
+
+    stored = job(run, id)
+
+    assert (stored["state"], stored["priority"], stored["attempts"]) == ("waiting", 5, 3)
+    assert stored["data"] == {"address": "ada@example.org"}
+
+
+def test_add_reads_data_from_the_standard_input(run: Run) -> None:
+    result = run("add", "email", "welcome", "-", "--json", stdin='{"address": "eve@example.org"}')
+
+    assert json.loads(result.stdout)["data"] == {"address": "eve@example.org"}
+
+
+def test_a_known_id_adds_nothing(run: Run) -> None:
+    assert added(run, "email", "welcome", "{}", "--id", "x") == added(run, "email", "welcome", "{}", "--id", "x")
+    assert json.loads(run("counts", "--json").stdout)[0]["total"] == 1
+
+
+def test_a_delayed_job_is_promoted(run: Run) -> None:
+    id = added(run, "email", "welcome", "{}", "--delay", "3600")
+    assert job(run, id)["state"] == "delayed"
+
+    assert run("promote", "email", id).stdout == "1 promoted\n"
+
+    assert job(run, id)["state"] == "waiting"
+
+
+def test_a_job_is_cancelled_retried_and_removed(run: Run) -> None:
+    id = added(run, "email", "welcome", "{}")
+
+    assert run("cancel", "email", id).stdout == "1 cancelled\n"
+    assert job(run, id)["state"] == "cancelled"
+    assert run("retry", "email", id).stdout == "1 to run again\n"
+    assert job(run, id)["state"] == "waiting"
+    assert run("remove", "email", id).stdout == "1 removed\n"
+    assert run("job", "email", id).exit_code == 1
+
+
+def test_all_delayed_jobs_of_a_name_are_promoted(run: Run) -> None:
+    added(run, "email", "welcome", "{}", "--delay", "3600")
+    added(run, "email", "slow", "{}", "--delay", "3600")
+
+    assert run("promote", "email", "--all", "--name", "slow").stdout == "1 promoted\n"
+
+
+def test_a_queue_is_paused_and_resumed(run: Run) -> None:
+    added(run, "email", "welcome", "{}")
+
+    run("pause", "email")
+    assert "email (paused)" in run("counts").stdout
+    run("resume", "jobs:ox", "email")
+    assert "paused" not in run("counts").stdout
+
+
+def test_drain_asks_first(run: Run) -> None:
+    added(run, "email", "welcome", "{}")
+
+    assert run("drain", "email", stdin="n\n").exit_code == 1
+    assert json.loads(run("counts", "--json").stdout)[0]["waiting"] == 1
+    assert run("drain", "email", "--yes").stdout == "1 removed\n"
+
+
+REFUSED = [
+    (1, ["job", "email", "nix"], "queue 'email' has no job 'nix'"),
+    (1, ["retry", "email", "x"], "job x is waiting; retry needs a job that is cancelled, failed"),
+    (1, ["remove", "email", "nix"], "queue 'email' has no job 'nix'"),
+    (2, ["add", "email", "welcome", "{bad"], "DATA_JSON '{bad' is not JSON"),
+    (2, ["add", "email", "welcome", "--attempts", "0"], "attempts must be at least 1, not 0"),
+    (2, ["add", "email", "welcome", "--delay", "-1"], "delay must be between 0 and"),
+    (2, ["add", "e mail", "welcome"], "queue name 'e mail' is not allowed"),
+    (2, ["retry", "email"], "no job is named; give ids, or --all"),
+    (2, ["retry", "email", "x", "--all"], "--all and the id 'x' both say which jobs"),
+    (2, ["retry", "email", "x", "--name", "y"], "add --all"),
+    (2, ["counts", "jobs:ox", "--url", "sqlite:///x.db"], "give one of them"),
+    (2, ["counts", "sqlite:///x.db"], "give it as --url sqlite:///x.db"),
+    (2, ["counts", "--url", "mongo://x"], "no store for URLs that begin with 'mongo'"),
+    (1, ["counts", "--url", "sqlite:///nowhere/x.db"], "make it first"),
+    (2, ["events", "--kind", "nope"], "'nope' is not one of"),
+]
+
+
+@pytest.mark.parametrize(("code", "args", "said"), REFUSED)
+def test_what_is_not_allowed_is_said_with_its_exit_code(run: Run, code: int, args: list[str], said: str) -> None:
+    added(run, "email", "welcome", "{}", "--id", "x")
+
+    result = run(*args)
+
+    assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
