@@ -1,0 +1,131 @@
+"""`python -m muskox.apps.notifier`: service, worker and inbox in one process.
+
+It says where everything is once it listens, and stops on Ctrl-C or SIGTERM after
+the jobs that run. Settings are read from the environment; see `settings.py`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import socket
+import sys
+from types import FrameType
+
+import click
+import uvicorn
+from fastapi import FastAPI
+
+from muskox import MuskoxError
+from muskox.apps.notifier.app import create_app
+from muskox.apps.notifier.services import Services
+from muskox.apps.notifier.settings import Settings, is_loopback, read_environment, read_settings
+
+__all__ = ["main"]
+
+_GOODBYE = 30
+
+
+@click.command(help="Run the notifier: HTTP service, mail worker and, without SMTP settings, an inbox.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65_535), help="0 takes a free one.")
+def main(host: str, port: int) -> None:
+    """Start, serve until told to stop, and stop gently."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    listener = _listen(host, port)
+    try:
+        settings = _settings(host, listener)
+        app = create_app(settings)
+    except MuskoxError as error:
+        listener.close()
+        raise click.ClickException(str(error)) from None
+    server = _Server(app, settings)
+    server.run(sockets=[listener])
+    if not server.started:
+        sys.exit(1)
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, which says where it is, and lets waiting readers go when it is told to stop."""
+
+    def __init__(self, app: FastAPI, settings: Settings) -> None:
+        # No access log: the token of a reset link stands in its address.
+        super().__init__(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, timeout_graceful_shutdown=_GOODBYE, server_header=False
+            )
+        )
+        self._services: Services = app.state.services
+        self._settings = settings
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and not self.should_exit:
+            _announce(self._services, self._settings)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._services.bell.close()
+        if sig == signal.SIGINT and not self.should_exit:
+            click.echo("\nStopping: running jobs may end, waiting ones stay for the next start.")
+        super().handle_exit(sig, frame)
+
+
+def _settings(host: str, listener: socket.socket) -> Settings:
+    port = listener.getsockname()[1]
+    name = f"[{host}]" if ":" in host else host
+    public = "127.0.0.1" if host in {"0.0.0.0", "::"} else name  # noqa: S104 - not bound here, only named
+    settings = read_settings(read_environment(), address=f"http://{public}:{port}")
+    if settings.smtp is None and not settings.open_inbox and not is_loopback(host):
+        raise click.ClickException(
+            f"the built-in inbox shows every mail, reset links too, to whoever can reach {host}; "
+            "set SMTP_HOST to send mail, or INBOX=open if that is what you want"
+        )
+    return settings
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port, or say why it cannot be taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise click.ClickException(_refusal(host, port, error)) from None
+
+
+def _refusal(host: str, port: int, error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                f"port {port} on {host} is taken by another program; choose another with --port {port + 1} "
+                f"(make run PORT={port + 1}), or --port 0 for any free one"
+            )
+        case errno.EACCES:
+            return f"port {port} may only be taken by the administrator; choose one above 1023 with --port"
+        case _:
+            return f"cannot listen on {host}, port {port}: {error.strerror or error}; choose another with --host"
+
+
+def _announce(services: Services, settings: Settings) -> None:
+    base = settings.public_url
+    lines = [
+        "",
+        f"  {settings.product} notifier is ready",
+        "",
+        f"  page     {base}/",
+        f"  inbox    {base}/dev/inbox"
+        if services.inbox
+        else f"  mail to  {settings.smtp.host if settings.smtp else ''}",
+        f"  API      {base}/docs",
+        f"  health   {base}/health/queue",
+        f"  jobs in  {services.ox!r}",
+        "" if settings.worker else "  no worker here (WORKER=0): start one with muskox worker",
+        "  Ctrl-C stops it.",
+        "",
+    ]
+    click.echo("\n".join(lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Asking for a new password, and choosing it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Query
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from muskox.apps.mail.addresses import parse_address
+from muskox.apps.notifier.pages import page
+from muskox.apps.notifier.problems import Problem
+from muskox.apps.notifier.resets import TokenRefused, TokenUnknown
+from muskox.apps.notifier.routes.given import Given
+from muskox.apps.notifier.users import Invalid
+
+__all__ = ["router"]
+
+_TEXT = "this link cannot be used; ask for a new one"
+
+router = APIRouter(tags=["password reset"])
+
+
+class ResetRequest(BaseModel):
+    """Who has forgotten a password."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    email: str = Field(examples=["ada@example.org"], max_length=1_000)
+
+
+class NewPassword(BaseModel):
+    """The token from the mail, and the new password twice."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    token: str = Field(max_length=1_000)
+    password: str = Field(max_length=1_000)
+    password2: str = Field(max_length=1_000)
+
+
+@router.post("/auth/password-reset", status_code=202, summary="Ask for a mail with a reset link")
+async def request_reset(request: ResetRequest, services: Given) -> dict[str, str]:
+    """Answer the same for every address, known or not; a job finds out and writes."""
+    await services.resets.request(parse_address(request.email))
+    return {}
+
+
+@router.get("/auth/reset", summary="The page to choose a new password on", response_class=HTMLResponse)
+def show_reset(services: Given, token: str = Query("", max_length=1_000)) -> HTMLResponse:
+    """Show the form; consumes nothing, so that link scanners do no harm."""
+    try:
+        services.resets.check(token)
+    except TokenRefused as refused:
+        status = 404 if isinstance(refused, TokenUnknown) else 410
+        return page("reset.html", services, status=status, usable=False)
+    return page("reset.html", services, usable=True)
+
+
+@router.post("/auth/reset", status_code=204, summary="Choose a new password")
+async def finish_reset(request: NewPassword, services: Given) -> None:
+    """Use the token up and change the password; a mail tells the owner."""
+    if request.password != request.password2:
+        raise Invalid("password2", "passwords_differ", "the two passwords are not the same")
+    try:
+        await asyncio.to_thread(services.resets.finish, request.token, request.password)
+    except TokenRefused as refused:
+        status = 404 if isinstance(refused, TokenUnknown) else 410
+        raise Problem(status, refused.code, _TEXT) from None

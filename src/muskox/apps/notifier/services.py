@@ -1,0 +1,136 @@
+"""Builds what the routes and the worker need, from settings, and closes it again.
+
+No globals: one `Services` per application, handed to whoever needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from muskox import Muskox, World
+from muskox.apps.mail.abandoned import Abandoned
+from muskox.apps.mail.bell import Bell
+from muskox.apps.mail.catalogue import shipped_templates
+from muskox.apps.mail.delivery import Delivery
+from muskox.apps.mail.inbox import Inbox
+from muskox.apps.mail.sending import Mail
+from muskox.apps.mail.smtp import Smtp
+from muskox.apps.mail.worlds import moment_now
+from muskox.apps.notifier.alerts import Alert, log_alert, watch_failures
+from muskox.apps.notifier.engine import create_tables, database_file, open_engine
+from muskox.apps.notifier.keys import Keyring, key_in_file, key_in_text
+from muskox.apps.notifier.resets import Resets
+from muskox.apps.notifier.settings import Settings
+from muskox.apps.notifier.users import NewUser, add_user, hash_password
+
+__all__ = ["Registered", "Services", "build_services", "run_services"]
+
+log = logging.getLogger("muskox.notifier")
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A new user, and the message that welcomes them."""
+
+    id: str
+    email: str
+    welcome_message_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All that belongs to one notifier."""
+
+    settings: Settings
+    ox: Muskox
+    engine: Engine
+    bell: Bell
+    mail: Mail
+    inbox: Inbox | None
+    abandoned: Abandoned
+    resets: Resets
+
+    def register(self, user: NewUser) -> Registered:
+        """Store a user, the welcome message and its job: all three or none; raises `EmailTaken`. Blocks."""
+        hashed = hash_password(user.password)
+        id = self.ox.world.new_id()
+        with Session(self.engine) as session, session.begin():
+            add_user(session.connection(), id, user, hashed, moment_now(self.ox.world))
+            sent = self.mail.send(
+                "welcome",
+                to=user.address,
+                display=user.name,
+                context={"name": user.name, "email": str(user.address)},
+                kind="welcome",
+                key=f"welcome/{id}",
+                scope="notifier",
+                user_id=id,
+                within=session,
+            )
+        return Registered(id, str(user.address), sent.id)
+
+
+def build_services(settings: Settings, *, world: World | None = None, alert: Alert = log_alert) -> Services:
+    """Put everything together; opens nothing but the file with the key."""
+    ox = Muskox(settings.url, world=world)
+    engine = open_engine(settings.url)
+    keys = _keyring(settings, ox.world)
+    bell = Bell()
+    transport = Inbox(engine, ox.world, bell) if settings.smtp is None else Smtp(settings.smtp)
+    mail = Mail(
+        ox,
+        engine,
+        transport=transport,
+        templates=shipped_templates(),
+        sender=settings.sender,
+        secret=keys.current,
+        site={"product": settings.product, "home_url": f"{settings.public_url}/"},
+        bell=bell,
+    )
+    Delivery(mail)
+    watch_failures(ox, alert)
+    return Services(
+        settings=settings,
+        ox=ox,
+        engine=engine,
+        bell=bell,
+        mail=mail,
+        inbox=transport if isinstance(transport, Inbox) else None,
+        abandoned=Abandoned(mail),
+        resets=Resets(mail, keys, settings.public_url),
+    )
+
+
+@asynccontextmanager
+async def run_services(services: Services) -> AsyncIterator[None]:
+    """Open the store, make the tables, and work, unless the settings leave that to other processes."""
+    async with AsyncExitStack() as stack:
+        stack.callback(services.engine.dispose)
+        await stack.enter_async_context(services.ox)
+        await asyncio.to_thread(create_tables, services.engine)
+        if services.settings.worker:
+            given_up = await services.abandoned.reconcile()
+            if given_up:
+                log.warning("%d messages had lost their jobs and were ended", given_up)
+            await stack.enter_async_context(services.ox.worker(concurrency=services.settings.concurrency))
+        stack.callback(services.bell.close)
+        yield
+    await asyncio.to_thread(services.ox.sync.close)
+
+
+def _keyring(settings: Settings, world: World) -> Keyring:
+    if settings.secret:
+        current = key_in_text("SECRET", settings.secret)
+    else:
+        database = database_file(settings.url)
+        current = key_in_file((database or Path("muskox.db")).with_suffix(".secret"), world)
+    previous = [key_in_text("SECRET_PREVIOUS", settings.previous_secret)] if settings.previous_secret else []
+    return Keyring([current, *previous])

@@ -1,0 +1,145 @@
+"""What the notifier is told by its environment and by `.env`, checked when it starts.
+
+A wrong value stops the start and says which one; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+from muskox import OptionError
+from muskox.apps.mail.addresses import parse_address
+from muskox.apps.mail.compose import Sender
+from muskox.apps.mail.errors import Refused
+from muskox.apps.mail.headers import check_text
+from muskox.apps.mail.smtp import SmtpServer, Tls
+
+__all__ = ["Settings", "is_loopback", "read_environment", "read_settings"]
+
+_PORTS = {Tls.STARTTLS: 587, Tls.IMPLICIT: 465, Tls.NONE: 25}
+_MAILBOX = re.compile(r'\s*"?(?P<display>[^"<>]*?)"?\s*<(?P<address>[^<>]+)>\s*')
+_YES, _NO = {"1", "yes", "true", "on"}, {"0", "no", "false", "off"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one process of the notifier runs. `smtp` None: mail goes to the built-in inbox."""
+
+    url: str
+    public_url: str
+    sender: Sender
+    smtp: SmtpServer | None = None
+    secret: str = field(default="", repr=False)
+    previous_secret: str = field(default="", repr=False)
+    worker: bool = True
+    concurrency: int = 10
+    open_inbox: bool = False
+    product: str = "Muskox"
+
+
+def read_environment() -> dict[str, str]:
+    """The environment, and below it `.env` of the current folder."""
+    below = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    return {**below, **os.environ}
+
+
+def read_settings(environment: Mapping[str, str], *, address: str) -> Settings:
+    """Read the settings; `address` is where the service can be reached when `PUBLIC_URL` does not say.
+
+    Raises `OptionError` for the first value that cannot be used.
+    """
+    smtp = _smtp(environment) if environment.get("SMTP_HOST") else None
+    return Settings(
+        url=environment.get("MUSKOX_URL") or "sqlite:///muskox.db",
+        public_url=_public_url(environment.get("PUBLIC_URL") or address),
+        sender=_sender(environment, smtp),
+        smtp=smtp,
+        secret=environment.get("SECRET", ""),
+        previous_secret=environment.get("SECRET_PREVIOUS", ""),
+        worker=_switch(environment, "WORKER", default=True),
+        concurrency=_number(environment, "CONCURRENCY", 10, 1_000),
+        open_inbox=environment.get("INBOX", "") == "open",
+        product=_product(environment.get("PRODUCT") or "Muskox"),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a service that listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _smtp(environment: Mapping[str, str]) -> SmtpServer:
+    host = environment["SMTP_HOST"].strip()
+    port = _number(environment, "SMTP_PORT", 0, 65_535)
+    named = environment.get("SMTP_TLS") or (Tls.IMPLICIT if port == _PORTS[Tls.IMPLICIT] else Tls.STARTTLS)
+    try:
+        tls = Tls(named.lower())
+    except ValueError:
+        raise OptionError(f"SMTP_TLS must be starttls, tls or none, not {named!r}") from None
+    user = environment.get("SMTP_USER", "")
+    if user and tls is Tls.NONE and not is_loopback(host):
+        raise OptionError(
+            f"SMTP_TLS=none would send the password of SMTP_USER to {host} in clear; use starttls or tls, "
+            "or leave SMTP_USER out"
+        )
+    return SmtpServer(host, port or _PORTS[tls], tls=tls, username=user, password=environment.get("SMTP_PASSWORD", ""))
+
+
+def _sender(environment: Mapping[str, str], smtp: SmtpServer | None) -> Sender:
+    user = environment.get("SMTP_USER", "")
+    text = environment.get("SMTP_FROM") or (user if "@" in user else "")
+    if not text and smtp is None:
+        text = "Muskox <muskox@localhost>"
+    if not text:
+        raise OptionError('SMTP_FROM is missing; set it to the address mails come from, "Name <name@example.org>"')
+    found = _MAILBOX.fullmatch(text)
+    try:
+        if found is None:
+            return Sender(parse_address(text.strip()))
+        return Sender(parse_address(found["address"].strip()), check_text("SMTP_FROM", found["display"]))
+    except Refused as error:
+        raise OptionError(f'SMTP_FROM is {text!r}: {error}; write "Name <name@example.org>"') from None
+
+
+def _public_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise OptionError(f"PUBLIC_URL must be a web address such as https://app.example.org, not {text!r}")
+    return text.rstrip("/")
+
+
+def _product(text: str) -> str:
+    try:
+        return check_text("PRODUCT", text, longest=60)
+    except Refused as error:
+        raise OptionError(str(error)) from None
+
+
+def _number(environment: Mapping[str, str], name: str, default: int, most: int) -> int:
+    text = environment.get(name, "").strip()
+    if not text:
+        return default
+    if not text.isdecimal() or not 1 <= int(text) <= most:
+        raise OptionError(f"{name} must be a whole number from 1 to {most}, not {text!r}")
+    return int(text)
+
+
+def _switch(environment: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = environment.get(name, "").strip().lower()
+    if not text:
+        return default
+    if text not in _YES | _NO:
+        raise OptionError(f"{name} must be 1 or 0, not {text!r}")
+    return text in _YES
