@@ -1,7 +1,7 @@
 """What a job is: the stored record, the request for a new one, and its options.
 
 Records are frozen msgspec Structs rather than dataclasses because one is made
-for every claimed job (see docs/decisions/0002-records.md). Nothing here says
+for every claimed job (see docs/decisions/records.md). Nothing here says
 what may happen to a job; that is `life.py`.
 """
 

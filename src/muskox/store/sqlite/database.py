@@ -150,7 +150,7 @@ def _configure(connection: sqlite3.Connection, location: Location, *, writing: b
             )
     connection.execute(f"PRAGMA synchronous = {_LEVELS[location.durability]}")
     # One checkpointer, in the writer: before the releases in FIXED, a checkpoint that runs beside a commit of
-    # another connection can lose pages. See docs/decisions/0004-sqlite.md.
+    # another connection can lose pages. See docs/decisions/sqlite.md.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute("PRAGMA cache_size = -16000")
     connection.execute("PRAGMA temp_store = MEMORY")

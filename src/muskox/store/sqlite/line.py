@@ -86,7 +86,7 @@ class Line:
         """Run `step` at once in the caller's thread if nobody is in the line and nobody holds the lock; else None.
 
         A short step costs about as much as the hop to the line's thread and back, so that a lone caller is
-        served in half the time (docs/decisions/0004-sqlite.md has the figures). Its answer must not be None.
+        served in half the time (docs/decisions/sqlite.md has the figures). Its answer must not be None.
         """
         if self._location.durability != "default" or self._closed or not self._inbox.empty():
             return None

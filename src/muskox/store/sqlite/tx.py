@@ -95,7 +95,7 @@ class Tx:
         """Take `count` fences and give the first.
 
         They follow the clock as well as each other: a store restored from a backup goes on above all that was
-        ever given out, without an epoch to be looked after (docs/decisions/0003-fences.md).
+        ever given out, without an epoch to be looked after (docs/decisions/fences.md).
         """
         first = max(self.token + 1, self.now)
         self.token = first + count - 1
