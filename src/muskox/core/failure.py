@@ -64,14 +64,14 @@ def describe(
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:  # the error's own __str__ is foreign code
+    except BaseException as broken:  # noqa: BLE001 - the error's own __str__ is foreign code and may raise anything
         return f"(its text cannot be had: __str__ raised {type(broken).__name__})"
 
 
 def _trace(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error, limit=-20))
-    except Exception as broken:  # a circular or broken chain must not lose the failure itself
+    except BaseException as broken:  # noqa: BLE001 - a broken chain must not lose the failure itself
         return f"(its traceback cannot be had: {type(broken).__name__})"
 
 

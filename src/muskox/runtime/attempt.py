@@ -6,6 +6,7 @@ It decides nothing (`core/life.py`) and writes nothing (`settler.py`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable
 from typing import Any
@@ -13,7 +14,6 @@ from typing import Any
 import msgspec
 
 from muskox.core import codec
-from muskox.core.errors import DataError
 from muskox.core.failure import FailureKind, describe
 from muskox.core.job import Lease
 from muskox.core.life import Outcome, Raised, Returned
@@ -25,6 +25,8 @@ from muskox.runtime.tell import Teller
 from muskox.runtime.threads import Threads
 
 __all__ = ["Attempt"]
+
+log = logging.getLogger("muskox.worker")
 
 
 class Attempt:
@@ -45,27 +47,37 @@ class Attempt:
     async def make(self, run: Run) -> Outcome:
         """Call the processor once. Only cancellation from outside gets out of here."""
         declaration = run.declaration
-        if declaration.mode is Mode.ISOLATED:
-            return await self._make_in_child(run)
         binding = declaration.binding
         try:
+            if declaration.mode is Mode.ISOLATED:
+                return await self._make_in_child(run)
             arguments, named = binding.arguments(run.job.data_text, self._seen(run) if binding.takes_run else None)
-        except DataError as error:
-            refused = msgspec.structs.replace(describe(error, FailureKind.REFUSED), final=True)
-            return Raised(refused, error)
+        except Exception as error:  # noqa: BLE001 - annotations may be classes of the user's, which check in ways of their own
+            return Raised(msgspec.structs.replace(describe(error, FailureKind.REFUSED), final=True), error)
         try:
             if declaration.mode is Mode.ASYNC:
                 value = await declaration.function(*arguments, **named)
             else:
-                value = await self._threads.call(declaration.function, *arguments, **named)
+                value = await self._call_in_thread(run, arguments, named)
+                if isinstance(value, Awaitable):
+                    # A decorator may hide that a function is async; what it gave has not run yet.
+                    value = await value
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if run.stop is not None or (task is not None and task.cancelling()):
                 raise
             return Raised(describe(error), error)
-        except BaseException as error:  # a processor is foreign code and may raise anything, SystemExit included
+        except BaseException as error:  # noqa: BLE001 - a processor is foreign code and may raise anything, SystemExit included
             return Raised(describe(error, final_on=declaration.final_on), error)
         return Returned() if value is None else self._returned(value)
+
+    async def _call_in_thread(self, run: Run, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        try:
+            return await self._threads.call(run.declaration.function, *arguments, **named)
+        except asyncio.CancelledError:
+            where, leaked = run.declaration.where, self._threads.leaked
+            log.warning("job %s is given up, but %s runs on in its thread, as %d do now", run.job.id, where, leaked)
+            raise
 
     async def _make_in_child(self, run: Run) -> Outcome:
         module, name, main_path = place(run.declaration.function)
@@ -95,6 +107,6 @@ class Attempt:
     def _returned(self, value: Any) -> Returned:
         try:
             return Returned(codec.encode(value, "result", limit=self._data_limit))
-        except Exception as error:  # values of foreign classes
+        except Exception as error:  # noqa: BLE001 - values of foreign classes
             # The work is done: it must not be done again because of what it returned.
             return Returned(None, describe(error, FailureKind.RESULT))

@@ -70,8 +70,8 @@ class Hearing:
         for job in jobs:
             self.hear(Active(job.queue, 0, self._now(), job.id, job.name, job.attempt))
 
-    def hear_settled(self, settlement: Settlement) -> None:
-        """Tell of a settlement that is written."""
+    def hear_settled(self, settlement: Settlement, stalls: int) -> None:
+        """Tell of a settlement that is written; `stalls` is how many its job had before."""
         lease = settlement.lease
         match settlement:
             case life.Complete():
@@ -84,7 +84,8 @@ class Hearing:
                 log.info("job %s failed: %s", lease.job_id, failure.type)
                 self.hear(Failed(lease.queue, 0, self._now(), lease.job_id, lease.name, lease.attempt, failure))
             case life.Stall():
-                self.hear(self._of(Stalled, lease))
+                fact = (lease.queue, 0, self._now(), lease.job_id, lease.name, lease.attempt)
+                self.hear(Stalled(*fact, stalls=stalls + 1))
             case life.Release():
                 self.hear(self._of(Released, lease))
 
@@ -118,14 +119,28 @@ class Hearing:
             self._busy = False
 
     async def _tell(self, listener: Listener, event: Event) -> None:
+        # A task of its own, since a listener may swallow its cancel; then it is left to itself.
+        call = self._world.spawn(self._call(listener, event), name="muskox-listener")
         try:
-            async with asyncio.timeout(PATIENCE):
-                if inspect.iscoroutinefunction(listener):
-                    await listener(event)
-                else:
-                    await self._call_in_thread(listener, event)
-        except Exception as error:  # a listener is foreign code
+            await asyncio.wait([call], timeout=PATIENCE)
+        finally:
+            call.cancel()
+        error = call.result() if call.done() else TimeoutError(f"it took more than {PATIENCE:g} seconds")
+        if error is not None:
             name = getattr(listener, "__qualname__", repr(listener))
-            log.exception("listener %s failed on event %s", name, event.kind)
+            log.error("listener %s failed on event %s", name, event.kind, exc_info=error)
             if not isinstance(event, QueueError | Trimmed):
                 self.hear(QueueError(event.queue, 0, event.at_us, f"listener {name} raised {type(error).__name__}"))
+
+    async def _call(self, listener: Listener, event: Event) -> BaseException | None:
+        """Call the listener and give what it raised."""
+        try:
+            if inspect.iscoroutinefunction(listener):
+                await listener(event)
+            else:
+                answer = await self._call_in_thread(listener, event)
+                if isinstance(answer, Awaitable):
+                    await answer
+        except BaseException as error:  # noqa: BLE001 - a listener is foreign code and may raise anything
+            return error
+        return None

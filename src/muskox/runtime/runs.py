@@ -101,7 +101,7 @@ class Runs:
 
     def ended(self, run: Run, outcome: Outcome) -> None:
         """Decide what becomes of a job and have it written."""
-        if run.stop is Stop.LOST:
+        if run.stop is Stop.LOST and type(outcome) is Interrupted:
             self._forget(run.lease)
         else:
             self.settler.put(self._decide(run, outcome))
@@ -118,7 +118,7 @@ class Runs:
         try:
             chance = 0.0 if type(outcome) is Returned else self._world.chance()
             return decide(run.job, run.rules, outcome, chance=chance)
-        except BaseException:  # noqa: BLE001 - a backoff of the user's own is foreign code and may raise anything
+        except BaseException:
             log.exception("the backoff of %s failed; the usual one is used", run.declaration.where)
             usual = Rules(run.rules.attempts, max_stalls=run.rules.max_stalls, keep_failed=run.rules.keep_failed)
             return decide(run.job, usual, outcome, chance=self._world.chance())
@@ -128,13 +128,14 @@ class Runs:
         heard = self._registry.heard()
         for settlement in batch:
             lease = settlement.lease
+            run = self._held.get(lease.token)
             self._forget(lease)
             if lease.token in lost:
                 log.warning(
                     "job %s was no longer ours when attempt %d ended: nothing was written", lease.job_id, lease.attempt
                 )
             elif heard or type(settlement) is life.Fail:
-                self.hearing.hear_settled(settlement)
+                self.hearing.hear_settled(settlement, run.job.stalls if run is not None else 0)
 
     def _forget(self, lease: Lease) -> None:
         self._held.pop(lease.token, None)

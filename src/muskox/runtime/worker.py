@@ -19,6 +19,7 @@ import msgspec
 from muskox.core.errors import DeclarationError, OptionError, StoreError
 from muskox.core.events import QueueError
 from muskox.core.seam import World
+from muskox.runtime.attempt import Attempt
 from muskox.runtime.children import Children
 from muskox.runtime.claimer import Claimer, Listener
 from muskox.runtime.deadlines import INSISTENCE, Deadlines
@@ -28,8 +29,6 @@ from muskox.runtime.listeners import Hearing
 from muskox.runtime.loop import Alarm, Duty, Loop
 from muskox.runtime.presence import Presence
 from muskox.runtime.registry import Registry
-from muskox.runtime.attempt import Attempt
-
 from muskox.runtime.runs import Runs
 from muskox.runtime.settler import Settler
 from muskox.runtime.slots import Slots
@@ -133,7 +132,9 @@ class Worker:
         self._alarm = Alarm(world)
         self._threads = Threads(world, settings.concurrency)
         self._children = Children(world, settings.concurrency)
-        self._hearing = Hearing(world, self._registry, self._threads.call)
+        # A thread of their own: processors that hold all the others must not keep listeners waiting.
+        self._ears = Threads(world, 1)
+        self._hearing = Hearing(world, self._registry, self._ears.call)
         self._runs = runs = Runs(world, self._registry, lease=settings.lease, some_ended=self._some_ended)
         teller = Teller(store, settings.data_limit, lambda: self._settling.wake())
         attempt = Attempt(teller, threads=self._threads, children=self._children, data_limit=settings.data_limit)
@@ -233,6 +234,7 @@ class Worker:
         await self._keeper.close()
         await self._slots.close()
         self._threads.close()
+        self._ears.close()
         await self._children.close()
 
     async def __aenter__(self) -> Worker:
