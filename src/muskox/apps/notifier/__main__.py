@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import signal
 import socket
 import sys
 from types import FrameType
@@ -66,10 +65,13 @@ class _Server(uvicorn.Server):
             _announce(self._services, self._settings)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # Not uvicorn's own, which raises the signal once more at the end: a gentle stop is a success.
         self._services.bell.close()
-        if sig == signal.SIGINT and not self.should_exit:
+        if self.should_exit:
+            self.force_exit = True
+        else:
             click.echo("\nStopping: running jobs may end, waiting ones stay for the next start.")
-        super().handle_exit(sig, frame)
+            self.should_exit = True
 
 
 def _settings(host: str, listener: socket.socket) -> Settings:

@@ -51,6 +51,7 @@ function follow(id, email) {
   find("open-mail").hidden = true;
   find("events").replaceChildren();
   find("recipient").textContent = email;
+  document.querySelector(".watch").scrollIntoView({ block: "nearest" });
   tell("queued");
   source = new EventSource(`/messages/${encodeURIComponent(id)}/events`);
   source.addEventListener("message", (event) => add(JSON.parse(event.data)));
