@@ -1,0 +1,56 @@
+"""The commands of the benchmark; what they measure stands in the modules named like them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import click
+import msgspec
+
+from bench.backlog import backlog
+from bench.kill import kill
+from bench.latency import latency
+from bench.report import Report, facts, markdown, show
+from bench.speed import add, bulk, drain
+
+JOBS = {"drain": 100_000, "add": 10_000, "bulk": 100_000, "latency": 200, "backlog": 1_000_000, "kill": 100_000}
+KILLS = 200
+
+
+@click.command()
+@click.argument("what", type=click.Choice([*JOBS, "all"]))
+@click.option("--store", type=click.Choice(["sqlite"]), default="sqlite", show_default=True)
+@click.option("--jobs", type=click.IntRange(1), help="How many jobs; samples for latency, waiting ones for backlog.")
+@click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
+@click.option("--kills", type=click.IntRange(1), default=KILLS, show_default=True, help="Only for kill.")
+@click.option("--uvloop", is_flag=True, help="Run the worker on uvloop (drain and latency).")
+@click.option("--json", "as_json", is_flag=True, help="Machine facts, medians and all rounds as JSON.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="A table for the README.")
+def main(
+    *, what: str, store: str, jobs: int | None, rounds: int, kills: int, uvloop: bool, as_json: bool, as_markdown: bool
+) -> None:
+    """Measure Muskox: drain, add, bulk, latency, backlog, kill, or all of them with their usual numbers."""
+    measures: dict[str, Callable[[int], Report]] = {
+        "drain": lambda count: drain(count, rounds, uvloop=uvloop),
+        "add": lambda count: add(count, rounds),
+        "bulk": lambda count: bulk(count, rounds),
+        "latency": lambda count: latency(count, uvloop=uvloop),
+        "backlog": lambda count: backlog(count, rounds),
+        "kill": lambda count: kill(count, kills),
+    }
+    reports = []
+    for name in JOBS if what == "all" else [what]:
+        report = measures[name](JOBS[name] if jobs is None or what == "all" else jobs)
+        reports.append(report)
+        if not (as_json or as_markdown):
+            show(report)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode({"facts": facts(), "store": store, "reports": reports})).decode())
+    if as_markdown:
+        print(markdown(reports))
+    sys.exit(0 if all(report.reached for report in reports) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The limit loop for SQLite: the barest loop one can write with the driver of the standard library.
+
+It has no leases, no attempts, no events, no second worker and no mercy: what it
+does per second is what SQLite and the interpreter give at best, not a queue.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterable
+
+import msgspec
+
+__all__ = ["drain", "fill", "fill_ids"]
+
+BATCH = 200
+
+_TABLE = """
+CREATE TABLE jobs (id INTEGER PRIMARY KEY, state INTEGER NOT NULL, data TEXT NOT NULL);
+CREATE INDEX jobs_waiting ON jobs (id) WHERE state = 0;
+"""
+_ADD = "INSERT INTO jobs (state, data) VALUES (0, ?)"
+_CLAIM = """
+UPDATE jobs
+SET state = 1
+WHERE id IN (SELECT id FROM jobs WHERE state = 0 ORDER BY id LIMIT ?)
+RETURNING id, data
+"""
+_SETTLE = "UPDATE jobs SET state = 2 WHERE id = ?"
+
+
+def fill(path: str, jobs: int, batch: int) -> dict[str, float]:
+    """Insert jobs by `executemany`, one transaction per batch."""
+    db = _connect(path)
+    db.executescript(_TABLE)
+    begun = time.perf_counter()
+    for numbers in _batches(range(jobs), batch):
+        rows = [(msgspec.json.encode({"index": index}).decode(),) for index in numbers]
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany(_ADD, rows)
+        db.execute("COMMIT")
+    rate = jobs / (time.perf_counter() - begun)
+    db.close()
+    return {"rate": rate}
+
+
+def fill_ids(path: str, jobs: int, batch: int) -> dict[str, float]:
+    """`fill`, with a random id made by the client for each job, as every queue needs that may be asked again."""
+    db = _connect(path)
+    db.executescript("CREATE TABLE jobs (id TEXT PRIMARY KEY, state INTEGER NOT NULL, data TEXT NOT NULL)")
+    begun = time.perf_counter()
+    for numbers in _batches(range(jobs), batch):
+        rows = [(str(uuid.uuid4()), msgspec.json.encode({"index": index}).decode()) for index in numbers]
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany("INSERT INTO jobs (id, state, data) VALUES (?, 0, ?)", rows)
+        db.execute("COMMIT")
+    rate = jobs / (time.perf_counter() - begun)
+    db.close()
+    return {"rate": rate}
+
+
+async def drain(path: str) -> dict[str, float]:
+    """Claim, decode, call and settle until nothing is left, one transaction per batch."""
+    db = _connect(path)
+    done = 0
+
+    async def noop(index: int) -> None:  # noqa: ARG001 - as ours has
+        nonlocal done
+        done += 1
+
+    begun = time.perf_counter()
+    while True:
+        db.execute("BEGIN IMMEDIATE")
+        claimed = db.execute(_CLAIM, (BATCH,)).fetchall()
+        for _, data in claimed:
+            await noop(**msgspec.json.decode(data))
+        db.executemany(_SETTLE, [(id,) for id, _ in claimed])
+        db.execute("COMMIT")
+        if not claimed:
+            break
+    rate = done / (time.perf_counter() - begun)
+    db.close()
+    return {"rate": rate, "jobs": done}
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+    return db
+
+
+def _batches(numbers: Iterable[int], size: int) -> Iterable[list[int]]:
+    rest = iter(numbers)
+    while batch := list(itertools.islice(rest, size)):
+        yield batch
