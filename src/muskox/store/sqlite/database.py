@@ -5,6 +5,7 @@ What is written through them is not its business.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from muskox.core.errors import (
     StoreUnsupported,
 )
 
-__all__ = ["Location", "connect", "is_busy", "parse", "prepare", "translate"]
+__all__ = ["Location", "connect", "is_busy", "is_undecodable", "parse", "prepare", "translate"]
 
 OLDEST = (3, 35, 0)
 """RETURNING needs 3.35."""
@@ -103,9 +104,10 @@ def prepare(location: Location) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        raise StoreReadOnly(
-            f"the database {location.path} cannot be made: {error.strerror}; check who may write there"
-        ) from error
+        said = f"the database {location.path} cannot be made: {error.strerror}"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StoreReadOnly(f"{said}; check who may write there") from error
+        raise StoreUnavailable(f"{said}; free what is used up and try again") from error
 
 
 def file_system(folder: Path) -> str:
@@ -162,6 +164,11 @@ def _configure(connection: sqlite3.Connection, location: Location, *, writing: b
 def is_busy(error: sqlite3.Error) -> bool:
     """Whether the database was locked by somebody else, so that asking again may help."""
     return _primary(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def is_undecodable(error: sqlite3.Error) -> bool:
+    """Whether a text in the database is not UTF-8; the driver has no code for it, only words."""
+    return isinstance(error, sqlite3.OperationalError) and "Could not decode to UTF-8" in str(error)
 
 
 def translate(error: sqlite3.Error, location: Location) -> StoreError:

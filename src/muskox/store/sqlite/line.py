@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from muskox.core.errors import StoreError, StoreUnavailable
 from muskox.core.seam import World
-from muskox.store.sqlite.database import Location, connect, is_busy, translate
+from muskox.store.sqlite.database import Location, connect, is_busy, is_undecodable, translate
 from muskox.store.sqlite.tx import Tx
 
 __all__ = ["Line"]
@@ -29,6 +29,8 @@ _Waiting = tuple[Step, asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
 _Answer = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 MOST_STEPS = 500
+SELDOM = 100
+"""One in so many steps that could run in the caller's thread goes through the line all the same."""
 CHECKPOINT_BYTES = 32 * 1024 * 1024
 """A write-ahead log longer than this is moved into the database, which takes some 60 ms each time."""
 
@@ -49,6 +51,7 @@ class Line:
         self._connection: sqlite3.Connection | None = None
         self._thread = threading.Thread(target=self._serve, name="muskox-sqlite", daemon=True)
         self._closed = False
+        self._here = 0
 
     def open(self, prepare: Callable[[sqlite3.Connection], object] = lambda db: None) -> None:
         """Connect and `prepare` in the caller's thread, then start the line's own; raises `StoreError` and its kin."""
@@ -90,6 +93,9 @@ class Line:
         """
         if self._location.durability != "default" or self._closed or not self._inbox.empty():
             return None
+        self._here += 1
+        if self._here % SELDOM == 0:  # through the line, which looks after the write-ahead log
+            return None
         if not self._turn.acquire(blocking=False):
             return None
         try:
@@ -101,7 +107,7 @@ class Line:
                 self._undo()
                 raise
         except sqlite3.Error as error:
-            if is_busy(error):
+            if is_busy(error) or is_undecodable(error):
                 return None
             raise translate(error, self._location) from error
         finally:
@@ -155,8 +161,7 @@ class Line:
 
     def _transact(self, steps: list[Step]) -> tuple[Tx, list[Any]]:
         """Run steps under the lock, asking for it again while others hold it."""
-        attempt = 0
-        until = self._world.monotonic() + self._location.patience
+        attempt, waited = 0, 0.0
         while True:
             tx = Tx(self._db, self._world)
             try:
@@ -166,13 +171,17 @@ class Line:
                 return tx, values
             except sqlite3.Error as error:
                 self._undo()
-                if not is_busy(error) or self._world.monotonic() >= until:
+                if is_undecodable(error) and self._db.text_factory is str:
+                    # One damaged text must not stop a queue. From here on all texts are read the slow, patient way.
+                    self._db.text_factory = _lenient
+                    continue
+                if not is_busy(error) or waited >= self._location.patience:
                     raise translate(error, self._location) from error
             except BaseException:
                 self._undo()
                 raise
             attempt += 1
-            self._wait_for_lock(attempt)
+            waited += self._wait_for_lock(attempt)
 
     def _finish(self, tx: Tx, step: Callable[[Tx], T]) -> T:
         if self._writing:
@@ -184,9 +193,12 @@ class Line:
         self._db.execute("COMMIT")
         return answer
 
-    def _wait_for_lock(self, attempt: int) -> None:
+    def _wait_for_lock(self, attempt: int) -> float:
+        """Wait a moment and give its length: patience is real time, also in a world whose clock stands still."""
         # SQLite's own waiting grows to 100 ms a step, which lets one process starve another.
-        self._pause.wait(min(0.0002 * attempt, 0.005) * (0.5 + self._world.chance()))
+        moment = min(0.0002 * attempt, 0.005) * (0.5 + self._world.chance())
+        self._pause.wait(moment)
+        return moment
 
     def _undo(self) -> None:
         try:
@@ -217,6 +229,10 @@ class Line:
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except (sqlite3.Error, OSError):  # locked or full: the next commit tries again
             return
+
+
+def _lenient(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
 
 
 def _resolve(answers: list[_Answer]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from muskox.core.failure import Failure
+from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Job, JobState, Lease, NewJob, Options
 from muskox.store.sqlite.tx import NUMBER, STATE
 
@@ -26,7 +26,7 @@ def claimed(row: tuple[Any, ...], queue: str, name: str, token: int, now: int, w
     seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress = row
     return Job(
         id, queue, name, JobState.ACTIVE, priority, data, attempt + 1, attempts, stalls, releases,
-        _NO_OPTIONS if options is None else _options.decode(options),
+        _NO_OPTIONS if options is None else _read_options(options),
         added, None, now, None, progress, None, None, worker,
         Lease(queue, id, token, name, attempt + 1, seq),
     )  # fmt: skip
@@ -72,14 +72,14 @@ def full(row: sqlite3.Row) -> Job:
         attempts=row["attempts"],
         stalls=row["stalls"],
         releases=row["releases"],
-        options=_NO_OPTIONS if row["options"] is None else _options.decode(row["options"]),
+        options=_NO_OPTIONS if row["options"] is None else _read_options(row["options"]),
         added_us=row["added"],
         due_us=row["due"],
         started_us=row["started"],
         ended_us=row["ended"],
         progress_text=row["progress"],
         result_text=row["result"],
-        failure=None if row["failure"] is None else _failure.decode(row["failure"]),
+        failure=None if row["failure"] is None else _read_failure(row["failure"]),
         worker=row["worker"] if active else None,
         lease=Lease(row["queue_name"], row["id"], row["token"], row["name"], row["attempt"], row["seq"])
         if active
@@ -90,3 +90,18 @@ def full(row: sqlite3.Row) -> Job:
 def failure_text(failure: Failure | None) -> str | None:
     """A failure as it is kept."""
     return None if failure is None else _encoder.encode(failure).decode()
+
+
+def _read_options(text: str) -> Options:
+    # One damaged record must not stop a queue; attempts and stalls are counted from columns of their own.
+    try:
+        return _options.decode(text)
+    except msgspec.DecodeError:
+        return _NO_OPTIONS
+
+
+def _read_failure(text: str) -> Failure:
+    try:
+        return _failure.decode(text)
+    except msgspec.DecodeError as error:
+        return Failure(FailureKind.ERROR, message=f"(the stored failure is damaged: {error})")
