@@ -28,7 +28,7 @@ from muskox.core.events import Event
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Job, JobState, NewJob, Options, Retention
 from muskox.core.seam import World
-from muskox.processors import AppQueue, BoundProcessor, Processor, on, process
+from muskox.processors import AppQueue, BoundProcessor, Processor, on, process, process_others
 from muskox.queue import Queue
 from muskox.runtime.active import ActiveJob, SyncActiveJob
 from muskox.store.protocol import Found, LogLine, QueueCounts, WorkerRecord
@@ -77,4 +77,5 @@ __all__ = [
     "WrongState",
     "on",
     "process",
+    "process_others",
 ]

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from muskox.core.codec import DATA_LIMIT
 from muskox.core.errors import OptionError
-from muskox.core.events import Event
-from muskox.core.job import Retention
+from muskox.core.events import Event, check_kind
+from muskox.core.job import Retention, check_queue_name
 from muskox.core.seam import World
 from muskox.processors import AppQueue, Processor, include
 from muskox.runtime.registry import Listener, Registry
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Muskox", "SyncMuskox"]
 
 L = TypeVar("L", bound=Listener)
+S = TypeVar("S")
 
 
 class Muskox:
@@ -45,12 +46,15 @@ class Muskox:
     """
 
     def __init__(self, url: str | None = None, *, data_limit: int = DATA_LIMIT, world: World | None = None) -> None:
+        if url is not None and not isinstance(url, str):
+            raise OptionError(f"url must be text such as 'sqlite:///jobs.db', not {type(url).__name__}")
         if data_limit < 1:
             raise OptionError(f"data_limit must be at least 1 byte, not {data_limit}")
         self.world: World = world or RealWorld()
         self._url = url
-        self._data_limit = data_limit
-        self._registry = Registry()
+        self.data_limit = data_limit
+        self.registry = Registry()
+        """What the program has declared. For tools; programs declare with decorators."""
         self._queues: dict[str, AppQueue] = {}
         self._stores: dict[asyncio.AbstractEventLoop | None, Store] = {}
         self._bridge = Bridge()
@@ -71,23 +75,25 @@ class Muskox:
 
     def queue(self, name: str, *, retention: Retention | None = None) -> AppQueue:
         """The queue of that name, the same object each time; `retention` sets how long ended jobs are kept."""
-        if retention is not None:
-            self._registry.keep(name, retention)
         if name not in self._queues:
             self._queues[name] = AppQueue(
                 name,
                 open_store=self.store,
                 world=self.world,
-                defaults=self._registry.find,
-                data_limit=self._data_limit,
-                registry=self._registry,
+                defaults=self.registry.find,
+                data_limit=self.data_limit,
+                registry=self.registry,
                 sync=lambda queue: SyncQueue(queue, self._bridge, self.store),
             )
+        if retention is not None:
+            if not isinstance(retention, Retention):
+                raise OptionError(f"retention must be a Retention, not {retention!r}")
+            self.registry.keep(name, retention)
         return self._queues[name]
 
     def include(self, processor: Processor) -> None:
         """Declare the processors and listeners that are marked in an instance of a processor class."""
-        include(self._registry, processor)
+        include(self.registry, processor)
 
     def on(self, kind: str, *, queue: str | None = None) -> Callable[[L], L]:
         """Declare the decorated function as a listener for a kind of event, of one queue or of all.
@@ -95,9 +101,12 @@ class Muskox:
         Facts about runs are heard once, by the worker that ran the job; those of other origin (waiting, delayed,
         paused …) by every worker program that declares such a listener. What a listener raises harms nothing.
         """
+        check_kind(kind)
+        if queue is not None:
+            check_queue_name(queue)
 
         def listen(listener: L) -> L:
-            self._registry.listen(kind, queue, listener)
+            self.registry.listen(kind, queue, listener)
             return listener
 
         return listen
@@ -122,7 +131,7 @@ class Muskox:
 
     def events(
         self, *, queue: str | None = None, after: int | None = None, kinds: Collection[str] | None = None
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """Follow what happens, in whichever process; see `Queue.events`."""
         return follow(self.store, self.world, queue=queue, after=after, kinds=kinds)
 
@@ -144,10 +153,27 @@ class Muskox:
         `await worker.run()` or `async with worker:`.
         """
         runtime = importlib.import_module("muskox.runtime.worker")
-        settings = runtime.Settings(concurrency, lease, shutdown_timeout, poll, self._data_limit)
-        chosen = list(queues) if queues is not None else self._registry.queues()
-        worker: Worker = runtime.Worker(self._new_store(), self.world, self._registry, chosen, settings)
+        settings = runtime.Settings(concurrency, lease, shutdown_timeout, poll, self.data_limit)
+        chosen = self.wanted(queues)
+        worker: Worker = runtime.Worker(self._new_store(), self.world, self.registry, chosen, settings)
         return worker
+
+    def wanted(self, queues: Sequence[str] | None = None) -> list[str]:
+        """The queues that a worker takes jobs from: all that have a processor, or those that are named.
+
+        Raises `OptionError` for one that has no processor.
+        """
+        known = self.registry.queues()
+        chosen = known if queues is None else [queues] if isinstance(queues, str) else list(queues)
+        missing = [queue for queue in chosen if queue not in known]
+        if missing:
+            raise OptionError(
+                f"no processor is declared for the queue {missing[0]!r}; declare one, "
+                f"or use a queue that has one ({', '.join(known) or 'there is none yet'})"
+            )
+        if not chosen:
+            raise OptionError("no processor is declared for any queue of this worker; declare one first")
+        return chosen
 
     def run_worker(
         self,
@@ -199,13 +225,20 @@ class Muskox:
         key = asyncio.get_running_loop() if store.traits.loop_bound else None
         return self._stores.setdefault(key, store)
 
+    def wrap_store(self, wrap: Callable[[Store], S]) -> S:
+        """Put something before the store until `close`, as tests do: `flaky = ox.wrap_store(FlakyStore)`."""
+        wrapped = wrap(self._new_store())
+        self._stores = {None: cast(Store, wrapped)}
+        return wrapped
+
     async def close(self) -> None:
-        """Let go of everything that was opened; the app may be used again afterwards."""
+        """Let go of everything that was opened, threads too; the app may be used again afterwards."""
         stores, self._stores = self._stores, {}
         for store in stores.values():
             await store.close()
+        await self._bridge.let_go()
 
-    async def __aenter__(self) -> Muskox:
+    async def __aenter__(self) -> Self:
         await self.store()
         return self
 
@@ -223,8 +256,14 @@ class SyncMuskox(Blocking[Muskox]):
     audit = blocking(Muskox.audit)
     migrate = blocking(Muskox.migrate)
 
+    def events(
+        self, *, queue: str | None = None, after: int | None = None, kinds: Collection[str] | None = None
+    ) -> Iterator[Event]:
+        """Follow what happens, blocking between events; see `Queue.events`."""
+        return self.bridge.follow(self.inner.events(queue=queue, after=after, kinds=kinds))
+
     def close(self) -> None:
-        """Let go of everything that was opened, the bridge's thread too."""
+        """Let go of everything that was opened, threads too."""
         self.bridge.run(self.inner.close())
         self.bridge.close()
 

@@ -15,13 +15,14 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, Ty
 from muskox.core.backoff import Backoff, CustomBackoff, Exponential, Fixed, Steps
 from muskox.core.binding import bind
 from muskox.core.errors import DeclarationError, OptionError
-from muskox.core.job import Job, Options, seconds
+from muskox.core.events import check_kind
+from muskox.core.job import Job, NewJob, Options, check_queue_name, seconds
 from muskox.queue import AddOptions, Queue
 from muskox.runtime.active import ActiveJob, SyncActiveJob
 from muskox.runtime.registry import Declaration, Listener, Registry, mode_of
 from muskox.sync import SyncQueue
 
-__all__ = ["AppQueue", "BoundProcessor", "Processor", "ProcessorOptions", "on", "process"]
+__all__ = ["AppQueue", "BoundProcessor", "Processor", "ProcessorOptions", "on", "process", "process_others"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,8 +44,14 @@ class ProcessorOptions(TypedDict, total=False):
     priority: int
     max_stalls: int | None
     keep_for: float | timedelta | None
-    final_on: tuple[type[BaseException], ...]
+    final_on: type[BaseException] | tuple[type[BaseException], ...]
     isolated: bool
+
+
+class BoundOptions(AddOptions, total=False):
+    """What may be said to `BoundProcessor.options`: what `Queue.add` takes."""
+
+    within: Any
 
 
 class Decorate(Protocol):
@@ -63,12 +70,15 @@ class Decorate(Protocol):
 class BoundProcessor(Generic[P, R]):
     """A declared processor: still the plain function when called, and a typed way to add its jobs."""
 
-    def __init__(self, queue: AppQueue, declared: Declaration, options: AddOptions | None = None) -> None:
+    def __init__(self, queue: AppQueue, declared: Declaration, options: BoundOptions | None = None) -> None:
         functools.update_wrapper(self, declared.function)
         self.queue = queue
         self.declared = declared
         self.function = declared.function
-        self._options: AddOptions = options or {}
+        self._options: BoundOptions = options or {}
+
+    def __repr__(self) -> str:
+        return f"<BoundProcessor {self.queue.name}/{self.declared.name or '*'} {self.declared.where}>"
 
     @property
     def name(self) -> str:
@@ -78,24 +88,33 @@ class BoundProcessor(Generic[P, R]):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
-    def options(self, **options: Unpack[AddOptions]) -> BoundProcessor[P, R]:
-        """The same processor, whose `add` says so about its jobs; see `Queue.add`."""
-        merged: AddOptions = {**self._options, **options}
-        return BoundProcessor(self.queue, self.declared, merged)
+    def options(self, **options: Unpack[BoundOptions]) -> BoundProcessor[P, R]:
+        """The same processor, whose `add` says so about its jobs; see `Queue.add`. Checked at once."""
+        merged: BoundOptions = {**self._options, **options}
+        bound: BoundProcessor[P, R] = BoundProcessor(self.queue, self.declared, merged)
+        self.queue.new(self.name, None, **bound._said())
+        return bound
 
     async def add(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Add a job with these arguments as its data; raises `DataError` when they do not fit the annotations."""
-        return await self.queue.add(self.name, self.data(*args, **kwargs), **self._options)
+        [job] = await self.queue.add_many([self.new(*args, **kwargs)], within=self._options.get("within"))
+        return job
 
     def add_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """`add` for blocking code."""
-        return self.queue.sync.add(self.name, self.data(*args, **kwargs), **self._options)
+        [job] = self.queue.sync.add_many([self.new(*args, **kwargs)], within=self._options.get("within"))
+        return job
 
-    def data(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
-        """The data that a job with these arguments has, checked."""
-        fields = self.declared.binding.data(args, kwargs)
-        self.declared.binding.check(self.queue.new(self.name, fields).data)
-        return fields
+    def new(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
+        """Make a job with these arguments, to be added later with `add_many`; raises as `add` does."""
+        job = self.queue.new(self.name, self.declared.binding.data(args, kwargs), **self._said())
+        self.declared.binding.check(job.data)
+        return job
+
+    def _said(self) -> AddOptions:
+        said = self._options.copy()
+        said.pop("within", None)
+        return cast(AddOptions, said)
 
 
 class AppQueue(Queue):
@@ -116,7 +135,7 @@ class AppQueue(Queue):
         """
 
         def decorate(function: Callable[..., Any]) -> BoundProcessor[Any, Any]:
-            return self._declare(name or function.__name__.replace("_", "-"), function, options)
+            return self._declare(_name_of(function) if name is None else name, function, options)
 
         return decorate
 
@@ -131,6 +150,8 @@ class AppQueue(Queue):
     def _declare(
         self, name: str | None, function: Callable[..., Any], options: ProcessorOptions
     ) -> BoundProcessor[Any, Any]:
+        if isinstance(function, BoundProcessor):
+            function = function.function  # one function may run the jobs of several names
         declared = declaration(self.name, name, function, options)
         self._registry.declare(declared)
         return BoundProcessor(self, declared)
@@ -138,7 +159,7 @@ class AppQueue(Queue):
 
 def declaration(queue: str, name: str | None, function: Callable[..., Any], options: ProcessorOptions) -> Declaration:
     """Check a function and its options and make a declaration of them."""
-    where = f"{function.__module__}.{function.__qualname__}"
+    where = _checked(function)
     unknown = options.keys() - ProcessorOptions.__annotations__.keys()
     if unknown:
         known = ", ".join(ProcessorOptions.__annotations__)
@@ -149,12 +170,20 @@ def declaration(queue: str, name: str | None, function: Callable[..., Any], opti
     if custom is not None and not callable(custom):
         raise OptionError(f"{where}: backoff must be Fixed, Exponential, Steps or a function, not {custom!r}")
     timeout, keep_for = options.get("timeout"), options.get("keep_for")
+    binding, isolated = bind(function, where), options.get("isolated", False)
+    _check_run(function, binding.run_type, where)
+    if isolated and not function.__qualname__.isidentifier():
+        raise DeclarationError(
+            f"{where} cannot be isolated: a child process must find it by its name; define it at module level"
+        )
+    # Checked now as its jobs will be, and not when the first is added.
+    like_its_jobs = NewJob("-", queue, "-" if name is None else name, priority=options.get("priority", 0))
     return Declaration(
         queue=queue,
         name=name,
         function=function,
-        binding=bind(function, where),
-        mode=mode_of(function, isolated=options.get("isolated", False)),
+        binding=binding,
+        mode=mode_of(function, isolated=isolated),
         options=Options(
             attempts=options.get("attempts"),
             backoff=stored,
@@ -162,10 +191,41 @@ def declaration(queue: str, name: str | None, function: Callable[..., Any], opti
             max_stalls=options.get("max_stalls"),
             keep_for=None if keep_for is None else seconds(keep_for, "keep_for"),
         ),
-        priority=options.get("priority", 0),
+        priority=like_its_jobs.priority,
         backoff=custom if callable(custom) else None,
-        final_on=tuple(options.get("final_on", ())),
+        final_on=_exceptions(options.get("final_on", ()), where),
     )
+
+
+def _checked(function: Callable[..., Any]) -> str:
+    """The full name of what shall be a processor, which must be a function that returns its result."""
+    if not inspect.isroutine(function):
+        raise DeclarationError(f"a processor is a function or a method, not {function!r}; wrap it in a def")
+    where = f"{function.__module__}.{function.__qualname__}"
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DeclarationError(f"{where} yields, and nobody would take what it gives; return a list, or tell progress")
+    return where
+
+
+def _check_run(function: Callable[..., Any], run_type: Any, where: str) -> None:
+    # Else the verbs of the run would be coroutines that nobody awaits, or None that somebody does.
+    fitting = ActiveJob if inspect.iscoroutinefunction(function) else SyncActiveJob
+    if run_type in (ActiveJob, SyncActiveJob) and run_type is not fitting:
+        kind = "an async def" if fitting is ActiveJob else "a plain def"
+        raise DeclarationError(f"{where} is {kind}: annotate its run as {fitting.__name__}, not {run_type.__name__}")
+
+
+def _exceptions(given: Any, where: str) -> tuple[type[BaseException], ...]:
+    found = given if isinstance(given, tuple | list) else (given,)
+    for one in found:
+        if not (isinstance(one, type) and issubclass(one, BaseException)):
+            raise OptionError(f"{where}: final_on takes classes of exceptions, not {one!r}")
+    return tuple(found)
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    name: str = getattr(function, "__name__", "")
+    return name.replace("_", "-")
 
 
 class Processor:
@@ -180,14 +240,24 @@ class Processor:
     def __init_subclass__(cls, queue: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if queue is not None:
-            cls.queue_name = queue
+            cls.queue_name = check_queue_name(queue)
 
 
 def process(name: str | None = None, **options: Unpack[ProcessorOptions]) -> Callable[[F], F]:
     """Mark a method of a `Processor` as the processor for a job name; options as for `AppQueue.processor`."""
 
     def mark(method: F) -> F:
-        setattr(method, _PROCESS, (name or method.__name__.replace("_", "-"), options))
+        setattr(method, _PROCESS, (_name_of(method) if name is None else name, options))
+        return method
+
+    return mark
+
+
+def process_others(**options: Unpack[ProcessorOptions]) -> Callable[[F], F]:
+    """Mark a method of a `Processor` as the one for all job names of its queue that have no processor of their own."""
+
+    def mark(method: F) -> F:
+        setattr(method, _PROCESS, (None, options))
         return method
 
     return mark
@@ -195,6 +265,7 @@ def process(name: str | None = None, **options: Unpack[ProcessorOptions]) -> Cal
 
 def on(kind: str) -> Callable[[F], F]:
     """Mark a method of a `Processor` as a listener for a kind of event in its queue."""
+    check_kind(kind)
 
     def mark(method: F) -> F:
         setattr(method, _ON, (*getattr(method, _ON, ()), kind))
@@ -206,14 +277,19 @@ def on(kind: str) -> Callable[[F], F]:
 def include(registry: Registry, processor: Processor) -> None:
     """Declare everything that is marked in an instance of a processor class."""
     kind = type(processor)
+    if isinstance(processor, type):
+        raise DeclarationError(f"include takes an instance: include({processor.__name__}(…)), not the class")
     if not isinstance(processor, Processor) or not kind.queue_name:
         raise DeclarationError(
-            f"{kind.__qualname__} is not a processor class with a queue; write class {kind.__name__}(Processor, queue=…)"
+            f"{kind.__qualname__} is not a processor class with a queue; "
+            f"write class {kind.__name__}(Processor, queue=…)"
         )
-    for _, method in inspect.getmembers(processor, callable):
-        marked = getattr(method, _PROCESS, None)
-        if marked is not None:
-            name, options = marked
+    marked = [getattr(processor, name) for name, member in inspect.getmembers_static(kind) if _is_marked(member)]
+    if not marked:
+        raise DeclarationError(f"{kind.__qualname__} has no method marked with process or on; mark one")
+    for method in marked:
+        if hasattr(method, _PROCESS):
+            name, options = getattr(method, _PROCESS)
             if options.get("isolated"):
                 raise DeclarationError(
                     f"{kind.__qualname__}.{method.__name__} cannot be isolated: a child process has no such "
@@ -222,3 +298,9 @@ def include(registry: Registry, processor: Processor) -> None:
             registry.declare(declaration(kind.queue_name, name, method, options))
         for event in getattr(method, _ON, ()):
             registry.listen(event, kind.queue_name, cast(Listener, method))
+
+
+def _is_marked(member: object) -> bool:
+    # Looked up without calling properties of the class, which may do anything.
+    inner = getattr(member, "__func__", member)
+    return hasattr(inner, _PROCESS) or hasattr(inner, _ON)

@@ -6,7 +6,7 @@ data in the store.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypedDict, Unpack
 
@@ -120,17 +120,28 @@ class Queue:
 
     def prepare(self, items: Iterable[Item]) -> list[NewJob]:
         """Check what `add_many` was given and make jobs of it."""
-        jobs = [item if isinstance(item, NewJob) else self.new(*item) for item in items]
+        jobs = [self._made(item) for item in items]
         for job in jobs:
             if job.queue != self.name:
                 raise OptionError(f"job {job.id} was made for queue {job.queue!r}; add it there, not to {self.name!r}")
         return jobs
+
+    def _made(self, item: Item) -> NewJob:
+        match item:
+            case NewJob():
+                return item
+            case (str(name), data):
+                return self.new(name, data)
+            case _:
+                raise OptionError(f"add_many takes pairs of a name and its data, or what new() made, not {_kind(item)}")
 
     def _delay(self, delay: float | timedelta, at: datetime | None) -> float:
         if at is None:
             return seconds(delay, "delay")
         if delay:
             raise OptionError("delay and at both say when the job is due; give one of them")
+        if not isinstance(at, datetime):
+            raise OptionError(f"at must be an aware datetime, not {at!r}; give seconds from now as delay")
         if at.tzinfo is None:
             raise OptionError(
                 f"at={at.isoformat()} has no time zone; give an aware datetime, such as datetime.now(UTC)"
@@ -154,7 +165,8 @@ class Queue:
     ) -> Found:
         """A page of jobs in some state (None: any) and the cursor to give as `after` for the next page.
 
-        Waiting ones come in the order in which they run, delayed ones by when they are due, ended ones latest first.
+        State by state, and in each: waiting ones name by name in the order in which they run, delayed ones by when
+        they are due, ended ones latest first.
         """
         if not 1 <= limit <= BATCH:
             raise OptionError(f"limit must be between 1 and {BATCH}, not {limit}; go on with the cursor")
@@ -178,10 +190,10 @@ class Queue:
         limit = None if timeout is None else seconds(timeout, "timeout")
         return await wait_for_result(await self._open(), self._world, self.name, id, limit)
 
-    def events(self, *, after: int | None = None, kinds: Collection[str] | None = None) -> AsyncIterator[Event]:
+    def events(self, *, after: int | None = None, kinds: Collection[str] | None = None) -> AsyncGenerator[Event, None]:
         """Follow what happens in this queue, in whichever process: `async for event in queue.events(): …`.
 
-        `after` is the offset of the last event that was seen; without it, from now on.
+        `after` is the offset of the last event that was seen; without it, from the moment the first is asked for.
         """
         return follow(self._open, self._world, queue=self.name, after=after, kinds=kinds)
 
@@ -287,6 +299,11 @@ def _states(state: JobState | str | Collection[JobState | str] | None) -> tuple[
         return tuple(JobState(one) for one in given)
     except ValueError as error:
         raise OptionError(f"{error}; the states are {', '.join(JobState)}") from None
+
+
+def _kind(item: object) -> str:
+    # Never the item itself: it may hold what no log should show.
+    return f"{type(item).__name__} of {len(item)}" if isinstance(item, tuple | list) else type(item).__name__
 
 
 def _names(name: str | None) -> tuple[str, ...]:

@@ -6,13 +6,14 @@ Read when they are first needed and not while a module is imported.
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit, urlunsplit
+import re
 
 from dotenv import dotenv_values
 
 __all__ = ["DEFAULT_URL", "find", "find_url", "masked"]
 
 DEFAULT_URL = "sqlite:///muskox.db"
+_SECRET = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&]*", re.IGNORECASE)
 
 
 def find(name: str) -> str | None:
@@ -26,9 +27,11 @@ def find_url() -> str:
 
 
 def masked(url: str) -> str:
-    """The URL with its password hidden, fit for logs and people."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}"))
+    """The URL with its passwords hidden, fit for logs and people, also where it is not a proper URL."""
+    # Not by urlsplit: a password with an unescaped / or # in it must not slip through.
+    scheme, separator, rest = url.partition("://")
+    credentials, at, host = rest.rpartition("@")
+    if at:
+        user, colon, _ = credentials.partition(":")
+        rest = f"{user}{colon and ':***'}@{host}"
+    return _SECRET.sub(r"\1***", scheme + separator + rest)

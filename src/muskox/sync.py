@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack
 
+from muskox.core.errors import MuskoxError
 from muskox.core.events import Event
 from muskox.core.job import Job
 from muskox.queue import AddOptions, Item, Queue, add_within
@@ -32,6 +33,12 @@ class Bridge:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the bridge's loop and wait for it; raises what it raises."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise MuskoxError(
+                "a blocking verb was called in the event loop that serves blocking verbs, where it would wait for "
+                "itself for ever; use the async verb there"
+            )
         future = asyncio.run_coroutine_threadsafe(work, self._running())
         try:
             return future.result()
@@ -39,27 +46,40 @@ class Bridge:
             future.cancel()
             raise
 
+    def follow(self, following: AsyncGenerator[T, None]) -> Iterator[T]:
+        """Give what an async generator gives, blocking between the items."""
+        try:
+            while True:
+                yield self.run(_next(following))
+        finally:
+            self.run(_end(following))
+
     def close(self) -> None:
-        """End the thread; a later call starts another."""
+        """End the thread, and what still runs in it; a later call starts another."""
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is not None and thread is not None:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
 
+    async def let_go(self) -> None:
+        """`close` for callers in an event loop; nothing when that loop is the bridge's own."""
+        if self._thread is not None and threading.current_thread() is not self._thread:
+            await asyncio.to_thread(self.close)
+
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._serve, args=(self._loop,), name="muskox-sync", daemon=True)
+                runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+                self._loop = runner.get_loop()
+                self._thread = threading.Thread(target=self._serve, args=(runner,), name="muskox-sync", daemon=True)
                 self._thread.start()
             return self._loop
 
     @staticmethod
-    def _serve(loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_forever()
-        loop.close()
+    def _serve(runner: asyncio.Runner) -> None:
+        with runner:  # at its end it cancels what still runs and closes generators and helper threads
+            runner.get_loop().run_forever()
 
 
 class Blocking(Generic[Q]):
@@ -118,13 +138,14 @@ class SyncQueue(Blocking[Queue]):
     pause = blocking(Queue.pause)
     resume = blocking(Queue.resume)
 
-    def events(self, **which: Any) -> Iterator[Event]:
+    def events(self, *, after: int | None = None, kinds: Collection[str] | None = None) -> Iterator[Event]:
         """Follow what happens in the queue, blocking between events; see `Queue.events`."""
-        following = self.inner.events(**which)
-        while True:
-            yield self.bridge.run(_next(following))
+        return self.bridge.follow(self.inner.events(after=after, kinds=kinds))
 
 
-async def _next(following: Any) -> Event:
-    event: Event = await anext(following)
-    return event
+async def _next(following: AsyncGenerator[T, None]) -> T:
+    return await anext(following)
+
+
+async def _end(following: AsyncGenerator[T, None]) -> None:
+    await following.aclose()

@@ -7,13 +7,14 @@ and does not become deaf.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from typing import Any
 
 from muskox.core.errors import (
     JobCancelled,
     JobFailed,
     JobNotFound,
+    OptionError,
     ResultTimeout,
     ResultUnavailable,
     StoreUnavailable,
@@ -34,14 +35,24 @@ POLL = 5.0
 _ENDINGS = frozenset({"completed", "failed", "cancelled", "removed"})
 
 
-async def follow(
+def follow(
     open_store: OpenStore, world: World, *, queue: str | None, after: int | None, kinds: Collection[str] | None
-) -> AsyncIterator[Event]:
+) -> AsyncGenerator[Event, None]:
     """Yield events with offsets above `after` (None: from now on) as they happen; never ends by itself.
 
-    `Trimmed` comes where events were cleared before they could be read, whatever `kinds` says.
+    `Trimmed` comes where events were cleared before they could be read, whatever `kinds` says. Raises
+    `OptionError` at once for a kind that there is not, or an `after` that is no offset.
     """
-    wanted = None if kinds is None else {check_kind(kind) for kind in kinds}
+    if after is not None and (isinstance(after, bool) or not isinstance(after, int) or after < 0):
+        raise OptionError(f"after must be the offset of an event, 0 or more, not {after!r}; leave it out for now")
+    given = [kinds] if isinstance(kinds, str) else kinds
+    wanted = None if given is None else frozenset(check_kind(kind) for kind in given)
+    return _follow(open_store, world, queue, after, wanted)
+
+
+async def _follow(
+    open_store: OpenStore, world: World, queue: str | None, after: int | None, wanted: frozenset[str] | None
+) -> AsyncGenerator[Event, None]:
     failures = 0
     while True:
         try:

@@ -229,3 +229,19 @@ def test_a_bound_method_is_read_without_its_self():
     binding = bind(Emails().welcome, "tests.f")
 
     assert binding.arguments('{"name":"Ada"}', RUN) == ((RUN, "Ada"), {})
+
+
+@pytest.mark.parametrize("data", ["null", "{}"])
+def test_a_job_without_data_fits_where_no_field_is_required(data):
+    def with_default(name: str = "Ada") -> None: ...
+    def with_any(**fields: str) -> None: ...
+
+    assert bind(with_default, "x").arguments(data) == (("Ada",), {})
+    assert bind(with_any, "x").arguments(data) == ((), {})
+
+
+def test_a_job_without_data_is_told_which_field_it_lacks():
+    def required(name: str) -> None: ...
+
+    with pytest.raises(DataError, match="missing required field `name`"):
+        bind(required, "x").arguments("null")

@@ -27,7 +27,17 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 class Binding:
     """How one function takes the data of a job; made by `bind`."""
 
-    __slots__ = ("_catch_all", "_decoder", "_names", "_plain", "_run_at", "_signature", "_where", "takes_run")
+    __slots__ = (
+        "_catch_all",
+        "_decoder",
+        "_names",
+        "_plain",
+        "_run_at",
+        "_signature",
+        "_where",
+        "run_type",
+        "takes_run",
+    )
 
     def __init__(
         self,
@@ -38,6 +48,7 @@ class Binding:
         catch_all: bool,
         plain: bool,
         where: str,
+        run_type: Any = None,
     ) -> None:
         model = msgspec.defstruct("Data", fields, forbid_unknown_fields=not catch_all, kw_only=True)
         self._decoder = msgspec.json.Decoder(model, dec_hook=_revive)
@@ -49,6 +60,8 @@ class Binding:
         self._where = where
         self.takes_run = run_at >= 0
         """Whether one of the parameters is the run (an `ActiveJob`)."""
+        self.run_type = run_type
+        """How that parameter is annotated; None where it is not, or there is none."""
 
     def arguments(self, data_text: str, run: Any = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Turn the JSON text of a job's data into positional and keyword arguments, `run` among them.
@@ -57,6 +70,8 @@ class Binding:
         """
         if not self._names and not self._catch_all:
             return ((run,) if self._run_at >= 0 else ()), {}
+        if data_text == "null":
+            data_text = "{}"  # a job added without data has no fields, and need not have any
         try:
             values = self._decoder.decode(data_text)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -113,13 +128,13 @@ def bind(function: Callable[..., Any], where: str) -> Binding:
     hints = _hints(function, where)
     fields: list[Any] = []
     kept: list[inspect.Parameter] = []
-    run_at, catch_all, plain = -1, False, True
+    run_at, catch_all, plain, run_type = -1, False, True, None
     for position, parameter in enumerate(signature.parameters.values()):
         annotation = hints.get(parameter.name, Any)
         if _is_run(parameter, annotation, first=position == 0):
             if parameter.kind not in _POSITIONAL:
                 raise DeclarationError(f"{where}: the run {parameter.name!r} must be a positional parameter")
-            run_at = position
+            run_at, run_type = position, None if annotation is Any else annotation
             continue
         kept.append(parameter)
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
@@ -137,6 +152,7 @@ def bind(function: Callable[..., Any], where: str) -> Binding:
             catch_all=catch_all,
             plain=plain,
             where=where,
+            run_type=run_type,
         )
     except TypeError as error:
         raise DeclarationError(f"{where}: an annotation cannot be read from JSON: {error}") from None
