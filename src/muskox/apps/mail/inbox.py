@@ -145,7 +145,11 @@ def _part(message: EmailMessage, kind: str) -> str:
         return ""
     octets = part.get_payload(decode=True)
     assert isinstance(octets, bytes)
-    return octets.decode(part.get_content_charset("utf-8"), "replace").replace("\r\n", "\n")
+    try:
+        text = octets.decode(part.get_content_charset("utf-8"), "replace")
+    except LookupError:  # a character set that nobody knows
+        text = octets.decode("latin-1")
+    return text.replace("\r\n", "\n")
 
 
 def _mail(row: RowMapping) -> InboxMail:

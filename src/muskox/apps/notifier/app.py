@@ -43,6 +43,7 @@ def create_app(settings: Settings | None = None, *, world: World | None = None, 
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.state.services = services
     for module in (users, resets, messages, health, inbox, front):

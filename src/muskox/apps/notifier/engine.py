@@ -48,8 +48,8 @@ def database_file(url: str) -> Path | None:
 def _sqlalchemy_url(url: str) -> URL:
     try:
         target = make_url(url)
-    except ArgumentError:
-        target = URL.create("unknown")
+    except (ArgumentError, ValueError):  # a port that is no number, as in sqlite://:memory:
+        target = URL.create("sqlite" if url.startswith("sqlite:") else "unknown")
     match target.get_backend_name():
         case "sqlite" if target.database and target.database != ":memory:":
             return target

@@ -38,7 +38,13 @@ class Guard:
         if problem is not None:
             await problem_response(problem)(scope, receive, _dressed(send))
             return
-        await self._app(scope, _bounded(receive), _dressed(send))
+        if scope["method"] in _CHANGING and "content-length" not in Headers(scope=scope):
+            body = await _whole_body(receive)
+            if body is None:
+                await problem_response(_too_large())(scope, receive, _dressed(send))
+                return
+            receive = _replayed(body, receive)
+        await self._app(scope, receive, _dressed(send))
 
     def _problem(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
@@ -71,20 +77,26 @@ def _same_origin(headers: Headers, host: str) -> bool:
     return origin is None or urlsplit(origin).netloc == host
 
 
-def _bounded(receive: Receive) -> Receive:
-    """Count what comes in, for requests that do not say how long they are."""
-    size = 0
-
-    async def counted() -> Message:
-        nonlocal size
+async def _whole_body(receive: Receive) -> bytes | None:
+    """Read a body that did not say how long it is; None when it is too long."""
+    body, more = b"", True
+    while more:
         message = await receive()
-        if message["type"] == "http.request":
-            size += len(message.get("body", b""))
-            if size > LARGEST_REQUEST:
-                raise _too_large()
-        return message
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > LARGEST_REQUEST:
+            return None
+    return body
 
-    return counted
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """Give a body that was read already, then what comes after it."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return again
 
 
 def _dressed(send: Send) -> Send:

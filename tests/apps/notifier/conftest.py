@@ -1,0 +1,150 @@
+"""The notifier as a whole: in this process over ASGI, and as a program of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from muskox import World
+from muskox.apps.mail.addresses import parse_address
+from muskox.apps.mail.compose import Sender
+from muskox.apps.notifier.app import create_app
+from muskox.apps.notifier.services import Services
+from muskox.apps.notifier.settings import Settings
+
+ADA = {"email": "ada@example.org", "name": "Ada", "password": "correct horse"}
+BASE = "http://127.0.0.1:8000"
+FINAL = {"sent", "delivered", "bounced", "failed", "suppressed", "cancelled"}
+
+
+@dataclass
+class Notifier:
+    """The application and a client of it."""
+
+    services: Services
+    http: httpx.AsyncClient
+
+    async def register(self, **changes: str) -> dict[str, Any]:
+        answer = await self.http.post("/users", json={**ADA, **changes})
+        assert answer.status_code == 201, answer.text
+        return answer.json()
+
+    async def until(
+        self, id: str, condition: Callable[[dict[str, Any]], bool], seconds: float = 20.0
+    ) -> dict[str, Any]:
+        """Wait until a message is as it should be, as the interface tells of it."""
+        with self.services.bell.listen(id) as ear:
+            async with asyncio.timeout(seconds):
+                while True:
+                    message = (await self.http.get(f"/messages/{id}")).json()
+                    if condition(message):
+                        return message
+                    await ear.wait(0.2)
+
+    async def ended(self, id: str) -> dict[str, Any]:
+        return await self.until(id, lambda message: message["state"] in FINAL)
+
+    async def wait(self, **query: str) -> dict[str, Any]:
+        answer = await self.http.get("/dev/inbox/wait", params={"timeout": "15", **query}, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def mail(self, **query: str) -> dict[str, Any]:
+        summary = await self.wait(**query)
+        return (await self.http.get(f"/dev/inbox/messages/{summary['id']}")).json()
+
+    async def reset_token(self, email: str = "ada@example.org", after: str = "") -> str:
+        """Ask for a reset and read the token out of the mail."""
+        assert (await self.http.post("/auth/password-reset", json={"email": email})).status_code == 202
+        mail = await self.mail(to=email, subject="new password", after=after)
+        return token_in(mail["text"])
+
+
+def token_in(text: str) -> str:
+    found = re.search(r"/auth/reset\?token=([\w=-]+)", text)
+    assert found is not None, text
+    return found[1]
+
+
+def settings_for(folder: Path, **changes: Any) -> Settings:
+    values = {
+        "url": f"sqlite:///{folder / 'muskox.db'}",
+        "public_url": BASE,
+        "sender": Sender(parse_address("no-reply@example.org"), "Muskox"),
+        **changes,
+    }
+    return Settings(**values)
+
+
+@asynccontextmanager
+async def notifier_at(folder: Path, *, world: World | None = None, **changes: Any) -> AsyncIterator[Notifier]:
+    """Run the application in this process."""
+    alert = {"alert": changes.pop("alert")} if "alert" in changes else {}
+    app = create_app(settings_for(folder, **changes), world=world, **alert)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url=BASE) as http:
+            yield Notifier(app.state.services, http)
+
+
+@pytest.fixture
+async def notifier(tmp_path: Path) -> AsyncIterator[Notifier]:
+    async with notifier_at(tmp_path) as running:
+        yield running
+
+
+@dataclass
+class Program:
+    """The notifier as a process of its own."""
+
+    process: asyncio.subprocess.Process
+    base: str
+    said: list[str]
+
+    async def stop(self, sig: int = signal.SIGINT, seconds: float = 20.0) -> int:
+        self.process.send_signal(sig)
+        async with asyncio.timeout(seconds):
+            rest, _ = await self.process.communicate()
+        self.said.append(rest.decode())
+        return self.process.returncode or 0
+
+
+@asynccontextmanager
+async def program(folder: Path, *arguments: str, **environment: str) -> AsyncIterator[Program]:
+    """Start `python -m muskox.apps.notifier` in `folder` and wait until it says where it is."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "muskox.apps.notifier",
+        *(arguments or ("--port", "0")),
+        cwd=folder,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert process.stdout is not None
+    said: list[str] = []
+    try:
+        async with asyncio.timeout(60):
+            while not said or "Ctrl-C" not in said[-1]:
+                line = await process.stdout.readline()
+                assert line, "".join(said)
+                said.append(line.decode())
+        found = re.search(r"page\s+(\S+)/\n", "".join(said))
+        assert found is not None
+        yield Program(process, found[1], said)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()

@@ -1,0 +1,122 @@
+"""Settings: what is taken from the environment, and that wrong values stop the start."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from muskox import OptionError, StoreUnsupported
+from muskox.apps.mail.smtp import Tls
+from muskox.apps.notifier.engine import open_engine
+from muskox.apps.notifier.keys import key_in_file, key_in_text
+from muskox.apps.notifier.settings import is_loopback, read_environment, read_settings
+from muskox.testing import FakeWorld
+
+HERE = "http://127.0.0.1:8000"
+RELAY = {"SMTP_HOST": "mail.example.org", "SMTP_FROM": "Muskox <no-reply@example.org>"}
+
+
+def test_mission_c09_nothing_has_to_be_set():
+    settings = read_settings({}, address=HERE)
+
+    assert (settings.smtp, settings.url, settings.public_url) == (None, "sqlite:///muskox.db", HERE)
+    assert settings.worker
+
+
+def test_mission_c05_smtp_comes_from_the_environment():
+    environment = {**RELAY, "SMTP_PORT": "2525", "SMTP_USER": "ada", "SMTP_PASSWORD": "secret", "SMTP_TLS": "tls"}
+
+    settings = read_settings(environment, address=HERE)
+
+    smtp = settings.smtp
+    assert (smtp.host, smtp.port, smtp.username, smtp.password, smtp.tls) == (
+        "mail.example.org", 2525, "ada", "secret", Tls.IMPLICIT,
+    )  # fmt: skip
+    assert (settings.sender.display, str(settings.sender.address)) == ("Muskox", "no-reply@example.org")
+    assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize(("more", "tls", "port"), [
+    ({}, Tls.STARTTLS, 587), ({"SMTP_PORT": "465"}, Tls.IMPLICIT, 465), ({"SMTP_TLS": "none"}, Tls.NONE, 25),
+    ({"SMTP_TLS": "TLS"}, Tls.IMPLICIT, 465),
+])  # fmt: skip
+def test_port_and_protection_fit_each_other(more, tls, port):
+    smtp = read_settings({**RELAY, **more}, address=HERE).smtp
+
+    assert (smtp.tls, smtp.port) == (tls, port)
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({**RELAY, "SMTP_PORT": "many"}, "SMTP_PORT"),
+        ({**RELAY, "SMTP_PORT": "0"}, "SMTP_PORT"),
+        ({**RELAY, "SMTP_PORT": "70000"}, "SMTP_PORT"),
+        ({**RELAY, "SMTP_TLS": "yes"}, "SMTP_TLS"),
+        ({**RELAY, "SMTP_TLS": "none", "SMTP_USER": "ada"}, "in clear"),
+        ({"SMTP_HOST": "mail.example.org"}, "SMTP_FROM"),
+        ({**RELAY, "SMTP_FROM": "nobody"}, "SMTP_FROM"),
+        ({**RELAY, "SMTP_FROM": "A <a@b.org>, B <b@b.org>"}, "SMTP_FROM"),
+        ({**RELAY, "SMTP_FROM": "A\nBcc: x <a@b.org>"}, "SMTP_FROM"),
+        ({"PUBLIC_URL": "javascript:alert(1)"}, "PUBLIC_URL"),
+        ({"PUBLIC_URL": "app.example.org"}, "PUBLIC_URL"),
+        ({"WORKER": "maybe"}, "WORKER"),
+        ({"CONCURRENCY": "-1"}, "CONCURRENCY"),
+        ({"PRODUCT": "a\r\nb"}, "PRODUCT"),
+    ],
+)
+def test_a_wrong_setting_is_named(environment, said):
+    with pytest.raises(OptionError, match=said):
+        read_settings(environment, address=HERE)
+
+
+def test_settings_are_read_from_dotenv_below_the_environment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("PRODUCT=Tundra\nSMTP_HOST=below.example.org\n")
+    monkeypatch.setenv("SMTP_HOST", "above.example.org")
+
+    environment = read_environment()
+
+    assert (environment["PRODUCT"], environment["SMTP_HOST"]) == ("Tundra", "above.example.org")
+
+
+@pytest.mark.parametrize("url", ["sqlite://:memory:", "sqlite://", "redis://localhost", "nonsense", "mysql://x/y"])
+def test_a_store_that_cannot_share_a_transaction_is_refused_with_words(url):
+    with pytest.raises(StoreUnsupported, match="MUSKOX_URL"):
+        open_engine(url)
+
+
+def test_security_s13_the_secret_is_made_once_and_is_for_its_owner_only(tmp_path):
+    path = tmp_path / "muskox.secret"
+
+    with ThreadPoolExecutor(8) as threads:
+        keys = set(threads.map(lambda seed: key_in_file(path, FakeWorld(seed=seed)), range(8)))
+
+    assert len(keys) == 1
+    assert len(keys.pop()) == 32
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == ["muskox.secret"]
+
+
+def test_a_file_that_holds_no_key_is_not_overwritten(tmp_path):
+    path = tmp_path / "muskox.secret"
+    path.write_text("abcd\n")
+
+    with pytest.raises(OptionError, match="does not hold a key"):
+        key_in_file(path, FakeWorld())
+    assert path.read_text() == "abcd\n"
+
+
+def test_a_secret_that_is_too_short_is_refused():
+    with pytest.raises(OptionError, match="at least 16"):
+        key_in_text("SECRET", "short")
+
+
+@pytest.mark.parametrize(("host", "loopback"), [
+    ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True), ("0.0.0.0", False),
+    ("10.0.0.1", False), ("example.org", False),
+])  # fmt: skip
+def test_only_this_machine_reaches_a_loopback_address(host, loopback):
+    assert is_loopback(host) is loopback
