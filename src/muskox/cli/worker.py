@@ -47,6 +47,9 @@ def worker(
     PROGRAM is module:object, such as jobs:ox. SIGTERM and Ctrl-C stop it.
 
     The first signal lets running jobs end, the second gives them back at once, the third ends the process.
+
+    Exit codes: 0 after a stop that was asked for; 1 when a worker failed; 2 when the command is wrong; 128 + its
+    number after the third signal.
     """
     ox = load(program)
     _set_up_logging(log_level)
