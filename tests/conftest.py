@@ -13,6 +13,7 @@ HERE = Path(__file__).parent
 # A shared machine may stop for a second at any time, so no example has a deadline; pytest-timeout
 # ends what hangs. In CI the blob is what repeats a failure at home.
 settings.register_profile("muskox", deadline=None, print_blob="CI" in os.environ)
+settings.register_profile("deep", settings.get_profile("muskox"), max_examples=3000)
 settings.load_profile("muskox")
 
 # Tests must never reach the store or the mail server that their reader works with.

@@ -12,12 +12,16 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
+def environment() -> dict[str, str]:
+    """The environment of this process, with sources and tests on the path."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
+
+
 @asynccontextmanager
 async def started(module: str, *words: object) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run `python -m module words…` with its input and output on pipes; killed at the end if it still runs."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", module, *map(str, words), cwd=ROOT, env=environment, limit=2**24,
+        sys.executable, "-m", module, *map(str, words), cwd=ROOT, env=environment(), limit=2**24,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -24,7 +25,9 @@ async def busy(store, clock, claim, jobs=30):
     for queue in ("files", "email"):
         for number, job in enumerate(await claim(jobs // 3, queue=queue)):
             await store.annotate([Note(job.lease, progress=str(number))])
-            one = (Complete(job.lease), Fail(job.lease, BROKEN), Retry(job.lease, 0, BROKEN), Release(job.lease))[number % 4]
+            one = (Complete(job.lease), Fail(job.lease, BROKEN), Retry(job.lease, 0, BROKEN), Release(job.lease))[
+                number % 4
+            ]
             await store.settle([one])
     await store.cancel(Selection("files", limit=2))
     await store.remove(Selection("email", limit=2))
@@ -90,7 +93,7 @@ async def test_fault_i6_the_events_of_a_job_are_its_legal_moves_in_order(store, 
     moves = {
         move
         for path in paths.values()
-        for move in zip(path, path[1:], strict=False)
+        for move in pairwise(path)
         # "retrying" and "released" are followed by the "waiting" of the same step
         if move not in {("delayed", "waiting"), ("waiting", "waiting")}
     }
@@ -284,7 +287,9 @@ async def test_fault_e02_a_reader_that_has_seen_all_is_not_told_of_trimming(stor
     await store.clear({})
     await add(id="new")
 
-    assert [(type(event), event.offset) for event in await store.events(after=30)] == [(type((await events(store))[-1]), 31)]
+    assert [(type(event), event.offset) for event in await store.events(after=30)] == [
+        (type((await events(store))[-1]), 31)
+    ]
 
 
 async def test_offsets_go_on_after_trimming(store, add, few_events):

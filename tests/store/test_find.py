@@ -57,7 +57,7 @@ async def herd(store, clock, add, claim):
 
 
 @pytest.mark.parametrize(
-    "state, expected",
+    ("state", "expected"),
     [
         (D, ["d2", "d1", "d0"]),
         (A, ["a0", "a1", "a2"]),
@@ -113,7 +113,10 @@ async def test_jobs_are_found_by_their_ids(store, herd):
 
 
 async def test_a_full_last_page_is_followed_by_nothing(store, herd):
-    assert [id for page in (await pages(store, Selection("files", states=(X,), limit=2))) for id in page] == ["x1", "x0"]
+    assert [id for page in (await pages(store, Selection("files", states=(X,), limit=2))) for id in page] == [
+        "x1",
+        "x0",
+    ]
 
 
 async def test_nothing_found_is_an_empty_page(store, herd):
@@ -130,7 +133,9 @@ async def test_get_answers_in_the_order_of_the_ids(store, herd):
     assert await store.get("files", []) == []
 
 
-@pytest.mark.parametrize("cursor", ["", "x", "1.2", "a.b.c.d.e", "1.2.3.x", "9" * 30 + ".1.1.1.1", "1.1.1.1.-" + "9" * 30, "1." * 40])
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "1.2", "a.b.c.d.e", "1.2.3.x", "9" * 30 + ".1.1.1.1", "1.1.1.1.-" + "9" * 30, "1." * 40]
+)
 async def test_a_cursor_that_is_none_is_refused(store, herd, cursor):
     with pytest.raises(OptionError, match="is not a cursor"):
         await store.find(Selection("files"), after=cursor)

@@ -21,7 +21,9 @@ async def lines(store, **options):
     return [(line.number, line.text) for line in await store.logs("files", "a", **options)]
 
 
-@pytest.mark.parametrize("text, value", [("50", 50), ("99.5", 99.5), ('{"page":3,"of":[1,null]}', {"page": 3, "of": [1, None]})])
+@pytest.mark.parametrize(
+    ("text", "value"), [("50", 50), ("99.5", 99.5), ('{"page":3,"of":[1,null]}', {"page": 3, "of": [1, None]})]
+)
 async def test_mission_a13_progress_is_seen_from_outside(store, lease, text, value):
     assert await store.annotate([Note(lease, progress=text)]) == []
 

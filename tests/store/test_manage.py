@@ -9,7 +9,7 @@ import pytest
 from muskox.core.job import JobState, NewJob
 from muskox.core.life import MOVES, Complete, Fail
 from muskox.store.protocol import Note, Selection, Want
-from tests.store.reading import BROKEN, everything, events, figures, kinds, one, state
+from tests.store.reading import BROKEN, events, everything, figures, kinds, one, state
 
 W, D, A = JobState.WAITING, JobState.DELAYED, JobState.ACTIVE
 C, F, X = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED

@@ -7,7 +7,7 @@ import pytest
 from muskox.core.job import JobState
 from muskox.core.life import Complete, Release
 from muskox.store.protocol import Want
-from tests.store.reading import kinds, one, state
+from tests.store.reading import figures, kinds, one, state
 
 
 async def ids(claimed):
@@ -190,6 +190,16 @@ async def test_promotion_is_bounded_and_the_earliest_go_first(store, clock, add,
     assert await ids(claim(5)) == ["1", "2"]
     assert await store.promote(limit=2) == 1
     assert await store.promote(limit=2) == 0
+
+
+async def test_promotion_of_many_keeps_the_figures(store, clock, add):
+    for number in range(6):
+        await add(("resize", "convert")[number % 2], queue=("files", "email")[number % 3 == 0], delay=1)
+    clock.advance(1)
+
+    assert await store.promote() == 6
+    assert [await figures(store, queue) for queue in ("files", "email")] == [{"waiting": 4}, {"waiting": 2}]
+    assert await store.audit() == []
 
 
 async def test_promotion_is_told(store, clock, add):

@@ -81,7 +81,7 @@ async def test_mission_c01_rows_and_jobs_are_committed_together(store, engine, t
 async def test_fault_p09_rolled_back_the_job_never_existed(store, engine, transaction):
     before = await everything(store)
 
-    with pytest.raises(Rollback), transaction() as tx:
+    with pytest.raises(Rollback), transaction() as tx:  # noqa: PT012 - the block is what is undone
         insert(tx)
         store.add_within([new(), new("b", delay=60)], tx)
         raise Rollback
@@ -94,7 +94,7 @@ async def test_fault_p09_rolled_back_the_job_never_existed(store, engine, transa
 async def test_fault_p09_a_savepoint_that_is_rolled_back_takes_its_job_along(store, transaction):
     with transaction() as tx:
         store.add_within([new("outer")], tx)
-        with pytest.raises(Rollback), tx.begin_nested():
+        with pytest.raises(Rollback), tx.begin_nested():  # noqa: PT012 - as above
             store.add_within([new("inner")], tx)
             raise Rollback
         store.add_within([new("after")], tx)
@@ -158,7 +158,9 @@ class Odd:
     """Something that is no connection."""
 
 
-@pytest.mark.parametrize("given", [None, "sqlite:///x.db", 5, Odd(), object], ids=["none", "text", "number", "odd", "class"])
+@pytest.mark.parametrize(
+    "given", [None, "sqlite:///x.db", 5, Odd(), object], ids=["none", "text", "number", "odd", "class"]
+)
 async def test_what_is_no_connection_is_refused(store, given):
     with pytest.raises(OptionError, match="within= takes a"):
         store.add_within([new()], given)
@@ -171,7 +173,7 @@ async def test_an_engine_is_refused_since_it_has_no_transaction(store, engine):
 
 async def test_a_connection_to_another_database_is_refused(store, tmp_path):
     other = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/other.db")
-    with other.begin() as tx, pytest.raises(OptionError, match="within= is a connection to .*other.db, but the jobs"):
+    with other.begin() as tx, pytest.raises(OptionError, match=r"within= is a connection to .*other\.db, but the jobs"):
         store.add_within([new()], tx)
     other.dispose()
 
@@ -200,7 +202,7 @@ async def test_a_sqlite3_connection_is_taken(store, file):
             store.add_within([new()], tx)
         assert await figures(store) == {"waiting": 1}
 
-        with pytest.raises(Rollback), tx:
+        with pytest.raises(Rollback), tx:  # noqa: PT012 - as above
             tx.execute("INSERT INTO users VALUES ('bob')")
             store.add_within([new("b")], tx)
             raise Rollback
@@ -231,14 +233,17 @@ async def test_an_autocommit_connection_is_taken_inside_a_transaction(store, fil
 
 async def test_an_autocommit_connection_without_a_transaction_is_refused(store, file):
     """Each statement would be committed by itself, and a crash between two of them would leave half a job."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as tx:
-        with pytest.raises(OptionError, match="has no transaction"):
-            store.add_within([new()], tx)
+    with closing(sqlite3.connect(file, isolation_level=None)) as tx, pytest.raises(OptionError, match="no transaction"):
+        store.add_within([new()], tx)
 
     assert await figures(store) == {}
 
 
-@pytest.mark.parametrize("factory", [sqlite3.Row, lambda cursor, row: dict(zip([c[0] for c in cursor.description], row))], ids=["row", "dict"])
+@pytest.mark.parametrize(
+    "factory",
+    [sqlite3.Row, lambda cursor, row: dict(zip([column[0] for column in cursor.description], row, strict=True))],
+    ids=["row", "dict"],
+)
 async def test_the_callers_row_factory_is_respected_and_kept(store, file, factory):
     await store.add([new("known", data="1")])
 

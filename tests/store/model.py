@@ -1,0 +1,258 @@
+"""A store made of plain dicts: what each verb means, without a database, for `test_model.py`.
+
+One caller, no concurrency, no speed. Where the protocol leaves a choice (which
+of several queues is next, which old job goes first) it only says what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from muskox.core.failure import FailureKind
+from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Retention
+from muskox.core.life import MOVES, Complete, Fail, Release, Retry, Settlement, Stall, stall_delay
+
+W, D, A = JobState.WAITING, JobState.DELAYED, JobState.ACTIVE
+C, F, X = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED
+AGED = 10_000_000
+
+Key = tuple[str, str]
+Fact = tuple[str, str, str]
+"""queue, job id, kind of event"""
+
+
+@dataclass
+class Kept:
+    """One job."""
+
+    new: NewJob
+    number: int
+    added: int
+    state: JobState
+    arrival: int
+    due: int | None
+    data: str
+    attempts: int | None
+    attempt: int = 0
+    stalls: int = 0
+    releases: int = 0
+    token: int | None = None
+    until: int = 0
+    ended: int | None = None
+    clear_at: int | None = None
+    result: str | None = None
+    progress: str | None = None
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        return -self.new.priority, self.arrival, self.number
+
+
+@dataclass
+class Model:
+    """The reference; `now` is set by whoever drives it, `told` collects what must be told."""
+
+    now: int = 0
+    jobs: dict[Key, Kept] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+    told: list[Fact] = field(default_factory=list)
+    number: int = 0
+    highest: int = 0
+    settled: set[int] = field(default_factory=set)
+    """Tokens under which a settlement was written."""
+
+    def tell(self, key: Key, *kinds: str) -> None:
+        self.told += [(key[0], key[1], kind) for kind in kinds]
+
+    # --- the life of jobs --------------------------------------------------------
+
+    def add(self, jobs: Iterable[NewJob]) -> list[bool]:
+        return [self._add(new) for new in jobs]
+
+    def _add(self, new: NewJob) -> bool:
+        key = new.queue, new.id
+        if key in self.jobs:
+            return False
+        self.number += 1
+        arrival = self.now + int(new.delay * 1_000_000)
+        due = arrival if new.delay else None
+        self.jobs[key] = Kept(
+            new, self.number, self.now, D if new.delay else W, arrival, due, new.data, new.options.attempts
+        )
+        self.tell(key, "delayed" if new.delay else "waiting")
+        return True
+
+    def claimable(self, queue: str, names: frozenset[str] | None) -> list[Kept]:
+        """In the order of claiming."""
+        if queue in self.paused:
+            return []
+        return sorted(
+            (
+                job
+                for (where, _), job in self.jobs.items()
+                if where == queue and job.state is W and (names is None or job.new.name in names)
+            ),
+            key=lambda job: job.place,
+        )
+
+    def claimed(self, queue: str, names: frozenset[str] | None, limit: int, answer: list[Job], lease: float) -> None:
+        """Check that the answer is allowed, and follow it."""
+        could = self.claimable(queue, names)
+        first = could[:limit]
+        got = [self.jobs[job.queue, job.id] for job in answer]
+        assert len(got) == len({id(job) for job in got}) == len(first)
+        assert all(job in could for job in got)
+        aged = [job for job in got if job not in first]
+        assert len(aged) <= (limit + 19) // 20
+        assert all(job.arrival <= self.now - AGED for job in aged)
+        in_turn = [job for job in got if job not in aged and job in first]
+        oldest = min((job.arrival for job in could), default=0)
+        if not aged and not any(job.arrival == oldest and job.arrival <= self.now - AGED for job in got):
+            assert in_turn == first
+        for job, kept in zip(answer, got, strict=True):
+            assert job.lease is not None
+            assert job.lease.token > self.highest
+            self.highest = job.lease.token
+            kept.state, kept.token, kept.until = A, job.lease.token, self.now + int(lease * 1_000_000)
+            kept.attempt += 1
+            self.tell((job.queue, job.id), "active")
+
+    def holds(self, lease: Lease) -> bool:
+        job = self.jobs.get((lease.queue, lease.job_id))
+        return job is not None and job.state is A and job.token == lease.token
+
+    def settle(self, one: Settlement) -> bool | None:
+        """Whether it was written; None when the same lease was settled before, and either answer will do."""
+        if not self.holds(one.lease):
+            return None if one.lease.token in self.settled else False
+        key = one.lease.queue, one.lease.job_id
+        job = self.jobs[key]
+        self.settled.add(one.lease.token)
+        match one:
+            case Complete(_, result, _, keep):
+                job.result = result
+                self._end(key, C, keep, "completed")
+            case Fail(_, failure, keep):
+                if failure.kind is FailureKind.STALLED:
+                    job.attempt, job.stalls = job.attempt - 1, job.stalls + 1
+                self._end(key, F, keep, "failed")
+            case Retry(_, delay):
+                self.tell(key, "retrying")
+                self._back(key, delay, quietly=True)
+            case Stall(_, delay):
+                job.attempt, job.stalls = job.attempt - 1, job.stalls + 1
+                self.tell(key, "stalled")
+                self._back(key, delay, quietly=True)
+            case Release():
+                job.attempt, job.releases = job.attempt - 1, job.releases + 1
+                self.tell(key, "released")
+                self._back(key, 0.0)
+        return True
+
+    def _end(self, key: Key, state: JobState, keep: float | None, kind: str) -> None:
+        job = self.jobs[key]
+        job.state, job.ended = state, self.now
+        job.clear_at = None if keep is None else self.now + int(keep * 1_000_000)
+        self.tell(key, kind)
+        if keep == 0:
+            del self.jobs[key]
+
+    def _back(self, key: Key, delay: float, *, quietly: bool = False) -> None:
+        """Let a job wait again; `quietly`: a delay is not told, since another fact has told it."""
+        job = self.jobs[key]
+        job.state = D if delay else W
+        job.arrival = self.now + int(delay * 1_000_000)
+        job.due = job.arrival if delay else None
+        if not delay:
+            self.tell(key, "waiting")
+        elif not quietly:
+            self.tell(key, "delayed")
+
+    def renew(self, lease: Lease, seconds: float) -> bool:
+        if self.holds(lease):
+            self.jobs[lease.queue, lease.job_id].until = self.now + int(seconds * 1_000_000)
+            return True
+        return False
+
+    def note(self, lease: Lease, progress: str) -> bool:
+        if self.holds(lease):
+            self.jobs[lease.queue, lease.job_id].progress = progress
+            self.tell((lease.queue, lease.job_id), "progress")
+            return True
+        return False
+
+    def recover(self) -> set[Key]:
+        found = {key for key, job in self.jobs.items() if job.state is A and job.until < self.now}
+        for key in found:
+            job = self.jobs[key]
+            job.attempt, job.stalls = job.attempt - 1, job.stalls + 1
+            most = job.new.options.max_stalls
+            self.tell(key, "stalled")
+            if job.stalls > (DEFAULT_MAX_STALLS if most is None else most):
+                job.state, job.ended, job.clear_at = F, self.now, None
+                self.tell(key, "failed")
+            else:
+                self._back(key, stall_delay(job.stalls))
+        return found
+
+    def promote_due(self) -> int:
+        found = [(key, job) for key, job in self.jobs.items() if job.state is D and (job.due or 0) <= self.now]
+        for key, job in found:
+            job.state, job.arrival, job.due = W, job.due or 0, None
+            self.tell(key, "waiting")
+        return len(found)
+
+    def clear(self, rule: Retention) -> int:
+        age = {C: rule.completed_for, F: rule.failed_for, X: rule.failed_for}
+        old = [
+            key
+            for key, job in self.jobs.items()
+            if job.ended is not None
+            and (
+                job.clear_at <= self.now
+                if job.clear_at is not None
+                else job.ended < self.now - int(age[job.state] * 1_000_000)
+            )
+        ]
+        for key in old:
+            del self.jobs[key]
+        return len(old)
+
+    # --- by hand -----------------------------------------------------------------
+
+    def move(self, verb: str, keys: Iterable[Key]) -> int:
+        """promote, retry, cancel or remove; returns how many it moved."""
+        found = [key for key in keys if key in self.jobs and (verb == "remove" or self.jobs[key].state in MOVES[verb])]
+        for key in found:
+            getattr(self, f"_{verb}")(key, self.jobs[key])
+        return len(found)
+
+    def _promote(self, key: Key, job: Kept) -> None:
+        self._back(key, 0.0)
+
+    def _retry(self, key: Key, job: Kept) -> None:
+        if job.attempt >= (job.attempts or 1):
+            job.attempts = job.attempt + 1
+        job.stalls, job.ended, job.clear_at = 0, None, None
+        self._back(key, 0.0)
+
+    def _cancel(self, key: Key, job: Kept) -> None:
+        job.state, job.ended, job.due, job.clear_at = X, self.now, None, None
+        self.tell(key, "cancelled")
+
+    def _remove(self, key: Key, job: Kept) -> None:
+        del self.jobs[key]
+        self.tell(key, "removed")
+
+    def update(self, key: Key, data: str) -> None:
+        if key in self.jobs and self.jobs[key].state in MOVES["update"]:
+            self.jobs[key].data = data
+            self.tell(key, "updated")
+
+    def pause(self, queue: str, paused: bool) -> bool:
+        changed = (queue in self.paused) != paused
+        if changed:
+            (self.paused.add if paused else self.paused.discard)(queue)
+            self.tell((queue, ""), "paused" if paused else "resumed")
+        return changed
