@@ -89,7 +89,8 @@ async def post(
     engine = open_engine(ox.url)
     create_tables(engine)
     bell = Bell()
-    smtp = Smtp(SmtpServer("127.0.0.1", port or 0, tls=Tls.NONE, timeouts=QUICK, **options.pop("server", {})))
+    server = {"tls": Tls.NONE, "timeouts": QUICK, **options.pop("server", {})}
+    smtp = Smtp(SmtpServer("127.0.0.1", port or 0, **server))
     mail = Mail(
         ox,
         engine,

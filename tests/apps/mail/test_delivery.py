@@ -14,6 +14,7 @@ from muskox.apps.mail.catalogue import shipped_templates
 from muskox.apps.mail.errors import AddressRefused, HeaderRefused, Overtaken, Refused, TemplateUnknown
 from muskox.apps.mail.kinds import KINDS, Growth
 from muskox.apps.mail.replies import Phase
+from muskox.apps.mail.smtp import Timeouts
 from muskox.apps.mail.states import MessageState
 from muskox.apps.mail.templates import MailTemplate
 from muskox.apps.mail.worlds import moment_now
@@ -325,7 +326,8 @@ async def test_a_run_lost_after_commit_is_ambiguous(tmp_path):
 
 
 async def test_a_run_that_was_overtaken_may_not_write_the_end_marker(tmp_path):
-    async with sink() as server, post(tmp_path, port=server.port) as built:
+    impatient = {"timeouts": Timeouts(command=0.5)}
+    async with sink() as server, post(tmp_path, port=server.port, server=impatient) as built:
         server.answers(DATA=SILENCE)
         id = await built.asend()
         await server.until(lambda: "DATA" in server.commands)

@@ -55,6 +55,7 @@ async def test_a_killed_service_sends_what_it_had_accepted(tmp_path):
             "SMTP_PORT": str(server.port),
             "SMTP_TLS": "none",
             "SMTP_FROM": "a@example.org",
+            "LEASE": "2",
         }
         server.answers(MAIL="silence")
         async with program(tmp_path, **relay) as first:

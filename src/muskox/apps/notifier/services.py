@@ -120,7 +120,8 @@ async def run_services(services: Services) -> AsyncIterator[None]:
             given_up = await services.abandoned.reconcile()
             if given_up:
                 log.warning("%d messages had lost their jobs and were ended", given_up)
-            await stack.enter_async_context(services.ox.worker(concurrency=services.settings.concurrency))
+            worker = services.ox.worker(concurrency=services.settings.concurrency, lease=services.settings.lease)
+            await stack.enter_async_context(worker)
         stack.callback(services.bell.close)
         yield
     await asyncio.to_thread(services.ox.sync.close)

@@ -40,6 +40,7 @@ class Settings:
     previous_secret: str = field(default="", repr=False)
     worker: bool = True
     concurrency: int = 10
+    lease: float = 30.0
     open_inbox: bool = False
     product: str = "Muskox"
 
@@ -65,6 +66,7 @@ def read_settings(environment: Mapping[str, str], *, address: str) -> Settings:
         previous_secret=environment.get("SECRET_PREVIOUS", ""),
         worker=_switch(environment, "WORKER", default=True),
         concurrency=_number(environment, "CONCURRENCY", 10, 1_000),
+        lease=float(_number(environment, "LEASE", 30, 3_600)),
         open_inbox=environment.get("INBOX", "") == "open",
         product=_product(environment.get("PRODUCT") or "Muskox"),
     )
