@@ -122,7 +122,7 @@ def _announce(services: Services, settings: Settings) -> None:
         f"  API      {base}/docs",
         f"  health   {base}/health/queue",
         f"  jobs in  {services.ox!r}",
-        "" if settings.worker else "  no worker here (WORKER=0): start one with muskox worker",
+        "" if settings.worker else "  no worker here (WORKER=0): start one with python -m muskox.apps.notifier.worker",
         "  Ctrl-C stops it.",
         "",
     ]
