@@ -176,7 +176,7 @@ async def _read_events(ox: Muskox, index_of: dict[str, int]) -> tuple[dict[str, 
     trimmed, offset = 0, 0
     async for event in ox.events(after=0):
         if event.kind == "trimmed":
-            trimmed += event.offset - 1 - offset
+            trimmed += event.offset - offset
         elif event.kind in told:
             told[event.kind][index_of[getattr(event, "job_id", "")]] += 1
         elif event.kind == "paused":

@@ -124,7 +124,7 @@ async def _check_events(ox: Muskox, queue: Queue, jobs: int) -> int:
     offset, trimmed = 0, 0
     async for event in ox.events(after=0):
         if event.kind == "trimmed":
-            offset = trimmed = event.offset - 1
+            offset = trimmed = event.offset
             continue
         if event.offset != offset + 1:
             raise RuntimeError(f"after the event {offset} comes {event.offset}")
