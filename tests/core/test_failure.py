@@ -35,7 +35,7 @@ class Huge(Exception):
 
 class Leaving(Exception):
     def __str__(self):
-        raise KeyboardInterrupt
+        raise SystemExit(3)
 
 
 def raised(error):
@@ -161,6 +161,5 @@ def test_fault_d14_control_characters_are_stored_as_they_are():
     assert describe(ValueError("\x1b[31m<script>")).message == "\x1b[31m<script>"
 
 
-def test_a_request_to_leave_is_not_swallowed():
-    with pytest.raises(KeyboardInterrupt):
-        describe(Leaving())
+def test_fault_h08_a_text_that_asks_to_leave_is_told_like_any_other():
+    assert describe(raised(Leaving())).message == "(its text cannot be had: __str__ raised SystemExit)"

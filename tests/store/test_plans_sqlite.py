@@ -1,0 +1,47 @@
+"""How SQLite goes about the statements: along an index, whatever the number of jobs. Explained, not timed."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from muskox.store.sql import statements
+from muskox.store.sqlite.schema import apply
+
+SQL = statements("muskox.store.sqlite")
+SLOW_ON_PURPOSE = {name for name in SQL if name.startswith("audit")} | {"integrity"}
+BY_A_BOUNDED_SORT = {
+    "page_active", "pick_oldest",
+}  # fmt: skip
+"""They sort what there is little of: the jobs that run now, and one job for each priority."""
+
+
+@pytest.fixture(scope="module")
+def db():
+    """The tables of a new database."""
+    with closing(sqlite3.connect(":memory:")) as made:
+        apply(made)
+        yield made
+
+
+def plan(db, name):
+    statement = SQL[name]
+    named = dict.fromkeys(re.findall(r":([a-z_]+)", statement), "[]")
+    values = named or ["[]"] * statement.count("?")
+    return [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+
+
+@pytest.mark.parametrize("name", sorted(SQL.keys() - SLOW_ON_PURPOSE))
+def test_mission_a16_no_statement_walks_through_all_jobs(db, name):
+    steps = plan(db, name)
+
+    assert [step for step in steps if re.fullmatch(r"SCAN muskox_(jobs|logs)( AS \w+)?", step)] == []
+    if name not in BY_A_BOUNDED_SORT and any("muskox_jobs" in step for step in steps):
+        assert [step for step in steps if "TEMP B-TREE FOR ORDER BY" in step] == []
+
+
+def test_mission_a16_figures_are_read_and_never_counted(db):
+    assert not any("muskox_jobs" in step for step in plan(db, "counts"))
