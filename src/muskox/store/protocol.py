@@ -229,7 +229,7 @@ class Store(Protocol):
     async def promote(self, selection: Selection | None = None, *, limit: int = 1000) -> int:
         """Move due jobs, or the selected delayed ones whatever their due, to waiting; returns how many.
 
-        They arrive now. Events: waiting.
+        Due ones arrive at the moment they were due, selected ones now. Events: waiting.
         """
         ...
 
