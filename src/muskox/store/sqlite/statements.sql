@@ -274,9 +274,10 @@ ORDER BY priority DESC, arrival, seq
 LIMIT :limit;
 
 -- name: page_delayed
+-- The + keeps the planner from the index of ids, along which it would read and sort every job of the queue.
 SELECT seq, id, lane, state, attempt, 0, due
 FROM muskox_jobs
-WHERE state = 1 AND queue = :queue AND lane IN (SELECT value FROM json_each(:lanes))
+WHERE state = 1 AND +queue = :queue AND lane IN (SELECT value FROM json_each(:lanes))
   AND (:first OR (due, seq) > (:arrival, :seq))
 ORDER BY due, seq
 LIMIT :limit;
