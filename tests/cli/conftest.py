@@ -19,7 +19,6 @@ SRC = Path(__file__).parents[2] / "src"
 PROGRAM = """
 import os
 import time
-from pathlib import Path
 
 from muskox import Muskox, SyncActiveJob
 
@@ -34,8 +33,8 @@ def welcome(job: SyncActiveJob, address: str) -> int:
 
 
 @emails.processor()
-def slow(seconds: float) -> str:
-    Path("begun").touch()
+def slow(job: SyncActiveJob, seconds: float) -> str:
+    job.progress(1)
     time.sleep(seconds)
     return "done"
 

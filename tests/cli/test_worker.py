@@ -47,13 +47,13 @@ def test_a_worker_runs_jobs_until_sigterm(run: Run, start: Start) -> None:
 
 
 @pytest.mark.slow
-def test_a_running_job_ends_before_the_worker_does(run: Run, start: Start, tmp_path: Path) -> None:
+def test_a_running_job_ends_before_the_worker_does(run: Run, start: Start) -> None:
     id = added(run, "email", "slow", '{"seconds": 1}')
 
     worker = start("worker", "jobs:ox")
-    follower = start("events", "jobs:ox", "--follow", "--last", "1000", "--kind", "active")
+    follower = start("events", "jobs:ox", "--follow", "--last", "1000", "--kind", "progress")
     assert follower.stdout is not None
-    assert "active" in follower.stdout.readline()
+    assert "progress" in follower.stdout.readline()
     worker.send_signal(signal.SIGTERM)
 
     assert worker.wait(30) == 0
@@ -65,9 +65,9 @@ def test_a_worker_that_may_not_wait_gives_the_job_back(run: Run, start: Start) -
     id = added(run, "email", "slow", '{"seconds": 60}')
 
     worker = start("worker", "jobs:ox", "--shutdown-timeout", "0")
-    follower = start("events", "jobs:ox", "--follow", "--last", "1000", "--kind", "active")
+    follower = start("events", "jobs:ox", "--follow", "--last", "1000", "--kind", "progress")
     assert follower.stdout is not None
-    assert "active" in follower.stdout.readline()
+    assert "progress" in follower.stdout.readline()
     worker.send_signal(signal.SIGTERM)
 
     worker.wait(60)
@@ -153,6 +153,15 @@ def test_the_traceback_of_a_program_is_shown_without_ours(run: Run, tmp_path: Pa
     assert "RuntimeError: boom" in said
     assert "muskox/cli" not in said
     assert "importlib" not in said
+
+
+def test_several_workers_are_not_started_on_a_store_that_cannot_be_opened(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "muskox.db").write_text("no database at all, but a letter")
+
+    result = run("worker", "jobs:ox", "--processes", "2")
+
+    assert result.exit_code == 1
+    assert "is not a SQLite database" in result.stderr
 
 
 def test_a_wrong_command_makes_no_database(run: Run, tmp_path: Path) -> None:

@@ -19,8 +19,12 @@ def pause(ox: Muskox, queue: str) -> None:
 
     Running jobs go on. It holds over restarts.
     """
-    speak(ox, lambda ox: ox.queue(queue).pause())
-    render.say(f"queue {queue} is paused")
+
+    async def work(ox: Muskox) -> int:
+        await ox.queue(queue).pause()
+        return (await ox.queue(queue).counts()).total
+
+    render.say(f"queue {queue} is paused" + ("" if speak(ox, work) else "; it has no job"))
 
 
 @click.command(cls=OnStore)

@@ -53,8 +53,9 @@ def worker(
     """
     ox = load(program)
     _set_up_logging(log_level)
-    asyncio.run(_check(ox, program, queues, settings))
-    if processes == 1 and not reload:
+    alone = processes == 1 and not reload
+    asyncio.run(_check(ox, program, queues, settings, opening=not alone))
+    if alone:
         ox.run_worker(queues or None, **settings)
         return
     command = [
@@ -64,10 +65,15 @@ def worker(
     sys.exit(ox.run_processes(command, processes, reload=[Path.cwd()] if reload else ()))
 
 
-async def _check(ox: Muskox, program: str, queues: Sequence[str], settings: dict[str, Any]) -> None:
-    """Raise `OptionError` unless such a worker can be made; in a loop, since some stores are bound to one."""
+async def _check(ox: Muskox, program: str, queues: Sequence[str], settings: dict[str, Any], *, opening: bool) -> None:
+    """Raise `OptionError` unless such a worker can be made; in a loop, since some stores are bound to one.
+
+    With `opening` also what the store raises, so that no supervisor starts workers that can never work.
+    """
     try:
         known = {want.queue for want in _whole(ox, program, settings).wants}
+        if opening:
+            await ox.store()
     finally:
         await ox.close()
     for name in queues:
