@@ -33,7 +33,7 @@ class FlakyStore:
         self._after[verb] = times
 
     def hold(self, verb: str) -> asyncio.Event:
-        """Have answers of a verb wait until the event is set; what they answer has happened by then."""
+        """Have answers that say something wait until the event is set; what they tell has happened by then."""
         gate = self._gates[verb] = asyncio.Event()
         return gate
 
@@ -54,7 +54,7 @@ class FlakyStore:
             if self._spend(self._before, verb):
                 raise StoreUnavailable(f"{verb} failed on purpose; nothing was done")
             answer = await work(*args, **named)
-            if verb in self._gates:
+            if answer and verb in self._gates:
                 await self._gates[verb].wait()
             if self._spend(self._after, verb):
                 raise StoreUnavailable(f"the answer to {verb} was lost on purpose")

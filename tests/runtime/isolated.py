@@ -48,3 +48,7 @@ def grow() -> None:
     hoard = []
     while True:
         hoard.append(bytearray(2**20))
+
+
+def number(n: int) -> int:
+    return n

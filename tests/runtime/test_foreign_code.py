@@ -106,7 +106,7 @@ async def test_fault_h04_an_isolated_run_that_ignores_sigterm_is_killed_at_its_t
     ox: Muskox, tmp_path: Path
 ) -> None:
     queue = ox.queue("email")
-    queue.processor("stubborn", isolated=True, timeout=0.5)(isolated.stubborn)
+    queue.processor("stubborn", isolated=True, timeout=2)(isolated.stubborn)
     queue.processor("pid", isolated=True)(isolated.pid_of)
     notes = tmp_path / "pids"
 

@@ -6,7 +6,7 @@ A run that does not stop when told to is told again, and then given up.
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 
 from muskox.core.seam import World
@@ -18,6 +18,10 @@ INSISTENCE = (0.1, 1.0, 3.0)
 """Seconds between the times at which a run is told to stop."""
 
 
+FEW = 1000
+"""So many runs on the wheel are not worth a look at whether they have ended."""
+
+
 class Deadlines:
     """A duty: each turn ends the runs whose time is over. `abandon` is called with those that won't end."""
 
@@ -27,13 +31,22 @@ class Deadlines:
         self._wake = wake
         self._wheel: list[tuple[float, int, Run, int]] = []
         self._order = count()
+        self._most = FEW
 
     def watch(self, run: Run) -> None:
         """Have a run that begins now stopped at its timeout, unless it has ended."""
         assert run.rules.timeout is not None, "only runs with a timeout are watched"
+        if len(self._wheel) >= self._most:
+            self._sweep()
         self._push(self._world.monotonic() + run.rules.timeout, run, 0)
         if self._wheel[0][2] is run:
             self._wake()
+
+    def _sweep(self) -> None:
+        """Drop the runs that have ended, most of which end long before their timeout."""
+        self._wheel = [spoke for spoke in self._wheel if spoke[2].halt is not None]
+        heapify(self._wheel)
+        self._most = max(FEW, 2 * len(self._wheel))
 
     def insist(self, run: Run) -> None:
         """See to it that a run that was told to stop does."""

@@ -34,12 +34,14 @@ class Follower:
         self._store = store
         self._kinds = registry.heard() & OUTSIDE
         self._hear = hear
-        self._after: int | None = None
+        self._after = 0
+
+    async def begin(self) -> None:
+        """Follow from now on."""
+        [latest] = await self._store.events(after=-1)
+        self._after = latest.offset
 
     async def turn(self) -> float:
-        if self._after is None:
-            [latest] = await self._store.events(after=-1)
-            self._after = latest.offset
         for event in await self._store.events(after=self._after, seconds=POLL):
             self._after = event.offset
             if event.kind in self._kinds:

@@ -8,6 +8,7 @@ stopping their runs is done in the worker's loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ class LeaseKeeper:
         self._loop = asyncio.get_running_loop()
         self._own: asyncio.AbstractEventLoop | None = None
         self._main: asyncio.Task[None] | None = None
+        self._closed = False
         self._thread = threading.Thread(target=self._serve, name="muskox-leases", daemon=True)
 
     def open(self) -> None:
@@ -52,8 +54,10 @@ class LeaseKeeper:
 
     async def close(self) -> None:
         """Stop renewing."""
+        self._closed = True  # for a thread that has not come so far as to be cancelled
         if self._own is not None and self._main is not None:
-            self._own.call_soon_threadsafe(self._main.cancel)
+            with contextlib.suppress(RuntimeError):  # its loop is closed already
+                self._own.call_soon_threadsafe(self._main.cancel)
         await asyncio.to_thread(self._thread.join)
 
     def _serve(self) -> None:
@@ -63,11 +67,14 @@ class LeaseKeeper:
             return
 
     async def _keep(self) -> None:
-        self._own = asyncio.get_running_loop()
         self._main = asyncio.current_task()
-        while True:
+        self._own = asyncio.get_running_loop()
+        while not self._closed:
             await self._world.sleep(self._beat)
-            await self.turn()
+            try:
+                await self.turn()
+            except Exception:  # without this thread every lease would be lost, so it ends for nothing
+                log.exception("leases were not renewed; the next beat tries again")
 
     async def turn(self) -> None:
         """Renew once. A run is lost when the store says so, or when it gives no answer until the lease is over."""

@@ -27,14 +27,18 @@ class Presence:
         self._record = record
         self._hear = hear
         self._reported: set[tuple[str, str]] = set()
+        self._left = False
 
     async def turn(self) -> float:
+        if self._left:
+            return BEAT
         await self._store.beat(self._record())
         await self._report(await self._store.counts())
         return BEAT
 
     async def leave(self) -> None:
         """Say good-bye."""
+        self._left = True
         await self._store.beat(self._record(), gone=True)
 
     async def _report(self, counts: Sequence[QueueCounts]) -> None:

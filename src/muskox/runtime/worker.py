@@ -108,6 +108,8 @@ class Worker:
             )
         await self._store.open()
         self._assemble()
+        if self._follower is not None:
+            await self._follower.begin()
         self._keeper.open()
         self._slots.open()
         log.info("worker %s takes jobs from %s", self.id, ", ".join(want.queue for want in self.wants))
@@ -115,8 +117,13 @@ class Worker:
         tasks.append(self._world.spawn(self._hearing.run(), name="muskox-listeners"))
         self._ready.set()
         try:
-            await self._until(1, tasks)
-            await self._wind_down()
+            try:
+                await self._until(1, tasks)
+            except asyncio.CancelledError:
+                self.stop(now=True)
+                raise
+            finally:
+                await self._wind_down()
         finally:
             for task in tasks:
                 task.cancel()
@@ -162,8 +169,9 @@ class Worker:
             Clear(store, world, self._registry.retentions),
             self._presence,
         ]
-        if follows(self._registry):
-            others.append(Follower(store, self._registry, self._hearing.hear))
+        self._follower = Follower(store, self._registry, self._hearing.hear) if follows(self._registry) else None
+        if self._follower is not None:
+            others.append(self._follower)
         self._loops = [
             self._settling, self._timing, self._listening, *self._claiming, *map(self._loop, others),
         ]  # fmt: skip
