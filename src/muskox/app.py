@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import os
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -57,6 +58,8 @@ class Muskox:
         """What the program has declared. For tools; programs declare with decorators."""
         self._queues: dict[str, AppQueue] = {}
         self._stores: dict[asyncio.AbstractEventLoop | None, Store] = {}
+        self._pid = os.getpid()
+        self._inherited: list[Store] = []
         self._bridge = Bridge()
         self.sync = SyncMuskox(self, self._bridge)
         """The same verbs for blocking code."""
@@ -219,6 +222,10 @@ class Muskox:
 
     def _new_store(self) -> Store:
         """The store for where we are: one for all, or one per event loop where a store is bound to its loop."""
+        if self._pid != os.getpid():
+            # A forked child has no threads of its parent, and may not even close the connections that it inherits:
+            # they are kept, so that nothing else closes them.
+            self._inherited, self._stores, self._pid = [*self._stores.values()], {}, os.getpid()
         if None in self._stores:
             return self._stores[None]
         store = open_store(self.url, self.world)

@@ -6,6 +6,7 @@ Each verb here is the async one, handed over as it is; nothing is written twice.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Iterator
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack
@@ -30,6 +31,8 @@ class Bridge:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+        self._inherited: object = None
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the bridge's loop and wait for it; raises what it raises."""
@@ -56,6 +59,7 @@ class Bridge:
 
     def close(self) -> None:
         """End the thread, and what still runs in it; a later call starts another."""
+        self._leave_parent()
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
         if loop is not None and thread is not None:
@@ -67,7 +71,15 @@ class Bridge:
         if self._thread is not None and threading.current_thread() is not self._thread:
             await asyncio.to_thread(self.close)
 
+    def _leave_parent(self) -> None:
+        # A forked child has the loop of its parent but not the thread in which it runs. It is kept and not closed,
+        # because the two share the poll of the system.
+        if self._pid != os.getpid():
+            self._inherited, self._loop, self._thread = self._loop, None, None
+            self._lock, self._pid = threading.Lock(), os.getpid()
+
     def _running(self) -> asyncio.AbstractEventLoop:
+        self._leave_parent()
         with self._lock:
             if self._loop is None:
                 runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)

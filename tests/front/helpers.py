@@ -59,7 +59,10 @@ def start(folder: Path, text: str, *args: str) -> subprocess.Popen[str]:
 async def run(folder: Path, text: str, *args: str, code: int = 0) -> str:
     """Run another program to its end and give what it printed."""
     with start(folder, text, *args) as other:
-        printed, _ = await asyncio.to_thread(other.communicate, timeout=LIMIT)
+        try:
+            printed, _ = await asyncio.to_thread(other.communicate, timeout=LIMIT)
+        finally:
+            other.kill()
     assert other.returncode == code
     return printed
 

@@ -11,7 +11,7 @@ ox = Muskox("sqlite://:memory:")
 files = ox.queue("files")
 
 
-@files.processor(timeout=0.3, isolated=True)
+@files.processor(timeout=0.5, isolated=True)
 def hang(job: SyncActiveJob) -> None:
     job.log(str(os.getpid()))
     threading.Event().wait()
@@ -20,8 +20,3 @@ def hang(job: SyncActiveJob) -> None:
 @files.processor(isolated=True)
 def where() -> int:
     return os.getpid()
-
-
-def poke(pid: int) -> None:
-    """Raise ProcessLookupError unless there is such a process."""
-    os.kill(pid, 0)

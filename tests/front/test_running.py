@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
+import threading
 from itertools import pairwise
 
 import pytest
@@ -439,19 +441,59 @@ async def test_mission_a12_a_job_may_have_a_timeout_of_its_own(ox, emails, world
     assert [(job.state, job.result) for job in await run_jobs(ox)] == [("failed", None), ("completed", "in time")]
 
 
-async def test_mission_a12_an_isolated_processor_is_killed_at_its_timeout():
-    ox = isolated.ox
-    async with ox, ox.worker(concurrency=1):
-        job = await isolated.hang.add()
-        with pytest.raises(JobFailed, match=r"stopped after 0\.3 seconds"):
-            await isolated.files.result(job.id, timeout=LIMIT)
-        after = await isolated.where.add()
-        assert await isolated.files.result(after.id, timeout=LIMIT) != 0
+class Unspeakable(Exception):
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
 
-        assert (await isolated.files.get(job.id)).failure.kind is FailureKind.TIMEOUT
-        [line] = await isolated.files.logs(job.id)
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+    def __reduce__(self) -> str:
+        raise RuntimeError("no pickle")
+
+
+async def test_mission_a11_an_error_that_can_be_neither_pickled_nor_printed_is_a_failure_like_others(ox, emails):
+    @emails.processor("break")
+    def broken() -> None:
+        raise Unspeakable
+
+    await emails.add("break")
+
+    [ended] = await run_jobs(ox)
+
+    assert ended.failure.type.endswith("Unspeakable")
+    assert ended.failure.message == "(its text cannot be had: __str__ raised RuntimeError)"
+
+
+@pytest.mark.parametrize("leave", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+async def test_mission_a11_a_processor_cannot_take_the_worker_with_it(ox, emails, leave):
+    emails.processor("good")(lambda: "done")
+
+    @emails.processor("leave")
+    async def leaving() -> None:
+        raise leave
+
+    await emails.add("leave")
+    await emails.add("good")
+
+    assert [(job.state, job.result) for job in await run_jobs(ox)] == [("failed", None), ("completed", "done")]
+
+
+async def test_mission_a12_an_isolated_processor_is_killed_at_its_timeout():
+    ox, files = isolated.ox, isolated.files
+    async with ox, ox.worker(concurrency=1):
+        first = await isolated.where.add()  # the child is started by now, which is not in the timeout of the next
+        child = await files.result(first.id, timeout=LIMIT)
+        job = await isolated.hang.add()
+        with pytest.raises(JobFailed, match=r"stopped after 0\.5 seconds"):
+            await files.result(job.id, timeout=LIMIT)
+        after = await isolated.where.add()
+        assert await files.result(after.id, timeout=LIMIT) != child
+
+        assert (await files.get(job.id)).failure.kind is FailureKind.TIMEOUT
+        assert [line.text for line in await files.logs(job.id)] == [str(child)]
         with pytest.raises(ProcessLookupError):
-            isolated.poke(int(line.text))
+            os.kill(child, 0)
 
 
 # --- A17

@@ -188,4 +188,15 @@ def _revive(kind: type[Any], value: Any) -> Any:
     validate = getattr(kind, "model_validate", None)
     if validate is None:
         raise TypeError(f"{kind.__qualname__} cannot be read from JSON")
-    return validate(value)
+    try:
+        return validate(value)
+    except ValueError as error:
+        raise ValueError(_in_a_line(error)) from None
+
+
+def _in_a_line(error: ValueError) -> str:
+    """What pydantic found wrong, without the data, which its own text shows."""
+    found = getattr(error, "errors", None)
+    if not callable(found):
+        return str(error)
+    return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in found())

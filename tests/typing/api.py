@@ -1,0 +1,226 @@
+"""What users see of the types: read by the type checker only, never run.
+
+A right use has no comment. A wrong one is marked with the error that it must
+be, and a mark without an error is an error itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from typing import Any, assert_type
+
+from muskox import (
+    ActiveJob,
+    AppQueue,
+    BoundProcessor,
+    Event,
+    Exponential,
+    Fixed,
+    Found,
+    Job,
+    JobState,
+    LogLine,
+    Muskox,
+    NewJob,
+    Processor,
+    Queue,
+    QueueCounts,
+    SyncActiveJob,
+    WorkerRecord,
+    on,
+    process,
+    process_others,
+)
+from muskox.testing import FakeWorld, FlakyStore, run_jobs, run_jobs_sync
+
+ox = Muskox("sqlite://:memory:", world=FakeWorld())
+emails = ox.queue("email")
+assert_type(emails, AppQueue)
+
+
+@dataclasses.dataclass
+class Person:
+    name: str
+
+
+# --- declaring
+
+
+@emails.processor("welcome", attempts=5, backoff=Exponential(2.0), timeout=timedelta(seconds=30), final_on=ValueError)
+async def welcome(job: ActiveJob, email: str, name: str = "you", *, loud: bool = False) -> dict[str, bool]:
+    assert_type(job.id, str)
+    assert_type(job.fence, int)
+    assert_type(job.added_at, datetime)
+    assert_type(job.cancelled, bool)
+    await job.progress(25)
+    await job.log("line")
+    await job.update({"email": email})
+    return {"sent": loud}
+
+
+@emails.processor()
+async def without_run(person: Person) -> int:
+    return len(person.name)
+
+
+@emails.processor()
+def blocking(job: SyncActiveJob, email: str) -> None:
+    job.progress(25)
+    job.log("line")
+    job.update({})
+
+
+@emails.processor(backoff=lambda attempt, error: attempt * 2.0, final_on=(KeyError, OSError), isolated=True)
+def blocking_without_run(email: str) -> str:
+    return email
+
+
+@emails.default_processor(keep_for=60)
+async def others(job: ActiveJob) -> None: ...
+
+
+@emails.processor(retries=3)  # type: ignore[call-arg]
+async def unknown_option() -> None: ...
+
+
+@emails.processor(attempts="3")  # type: ignore[arg-type]
+async def wrong_option() -> None: ...
+
+
+# --- adding by the processor: its parameters without the run
+
+
+async def add_by_processor(tx: sqlite3.Connection) -> None:
+    assert_type(await welcome.add("ada@example.org"), Job)
+    await welcome.add(email="ada@example.org", name="Ada", loud=True)
+    await welcome.add()  # type: ignore[call-arg]
+    await welcome.add(5)  # type: ignore[arg-type]
+    await welcome.add("ada@example.org", nam="Ada")  # type: ignore[call-arg]
+    await welcome.add("ada@example.org", "Ada", True)  # type: ignore[call-arg]
+    await welcome.add("ada@example.org", loud="yes")  # type: ignore[arg-type]
+
+    assert_type(await without_run.add(Person("Ada")), Job)
+    await without_run.add(person=Person("Ada"))
+    await without_run.add("Ada")  # type: ignore[arg-type]
+    await without_run.add()  # type: ignore[call-arg]
+
+    assert_type(await blocking.add("ada@example.org"), Job)
+    assert_type(blocking.add_sync(email="ada@example.org"), Job)
+    blocking.add_sync()  # type: ignore[call-arg]
+    blocking.add_sync(b"ada")  # type: ignore[arg-type]
+    await blocking_without_run.add("ada@example.org")
+    await blocking_without_run.add(1)  # type: ignore[arg-type]
+    await others.add()
+    await others.add(1)  # type: ignore[call-arg]
+
+    await welcome.options(priority=5, delay=timedelta(days=1), id="x", within=tx).add("ada@example.org")
+    await welcome.options(at=datetime.now(UTC), backoff=Fixed(2)).add(5)  # type: ignore[arg-type]
+    welcome.options(prio=5)  # type: ignore[call-arg]
+    welcome.options(delay="soon")  # type: ignore[arg-type]
+
+    assert_type(welcome.new("ada@example.org"), NewJob)
+    welcome.new()  # type: ignore[call-arg]
+    assert_type(welcome.name, str)
+    assert_type(welcome.queue, AppQueue)
+
+
+def kept(processor: BoundProcessor[[str], int]) -> None: ...
+
+
+# --- the queue
+
+
+async def use_queue(queue: Queue, tx: sqlite3.Connection) -> None:
+    job = await queue.add("welcome", {"email": "ada"}, priority=3, delay=60, attempts=2, keep_for=0, within=tx)
+    assert_type(job, Job)
+    await queue.add("welcome", prio=3)  # type: ignore[call-arg]
+    await queue.add("welcome", attempts="3")  # type: ignore[arg-type]
+    await queue.add("welcome", backoff=lambda attempt, error: 1.0)  # type: ignore[arg-type]
+    await queue.add(5)  # type: ignore[arg-type]
+    await queue.add()  # type: ignore[call-arg]
+    assert_type(await queue.add_many([("a", 1), queue.new("b", priority=2), welcome.new("c")]), list[Job])
+    await queue.add_many(["a"])  # type: ignore[list-item]
+
+    assert_type(await queue.get(job.id), Job | None)
+    found = await queue.find([JobState.FAILED, "completed"], name="welcome", limit=10)
+    assert_type(found, Found)
+    assert_type((found.jobs, found.cursor), tuple[list[Job], str | None])
+    assert_type(await queue.counts(), QueueCounts)
+    assert_type(await queue.logs(job.id), list[LogLine])
+    assert_type(await queue.result(job.id, timeout=5), Any)
+    assert_type(await queue.update(job.id, {"a": 1}), Job)
+    assert_type(await queue.retry(job.id), Job)
+    assert_type(await queue.retry_all("welcome"), int)
+    assert_type(await queue.promote(job.id), Job)
+    assert_type(await queue.promote_all(), int)
+    assert_type(await queue.cancel(job.id), Job)
+    assert_type(await queue.remove(job.id), bool)
+    assert_type(await queue.drain(delayed=True), int)
+    async for event in queue.events(after=0, kinds=("completed",)):
+        assert_type(event, Event)
+
+
+def use_sync(queue: AppQueue, tx: sqlite3.Connection) -> None:
+    job = queue.sync.add("welcome", {"email": "ada"}, priority=3, within=tx)
+    assert_type(job, Job)
+    queue.sync.add("welcome", prio=3)  # type: ignore[call-arg]
+    assert_type(queue.sync.add_many([("a", 1)]), list[Job])
+    assert_type(queue.sync.get(job.id), Job | None)
+    assert_type(queue.sync.find("failed", limit=3).jobs, list[Job])
+    queue.sync.find(5)  # type: ignore[arg-type]
+    assert_type(queue.sync.counts(), QueueCounts)
+    assert_type(queue.sync.result(job.id, 5.0), Any)
+    assert_type(queue.sync.retry_all(), int)
+    queue.sync.retry()  # type: ignore[call-arg]
+    for event in queue.sync.events(kinds="completed"):
+        assert_type(event, Event)
+    assert_type(ox.sync.counts(), list[QueueCounts])
+    assert_type(ox.sync.workers(), list[WorkerRecord])
+
+
+async def use_job(job: Job) -> None:
+    assert_type(job.state, JobState)
+    assert_type(job.data, Any)
+    assert_type((job.added_at, job.due_at), tuple[datetime, datetime | None])
+    job.priority = 5  # type: ignore[misc]
+
+
+# --- the app
+
+
+@ox.on("failed", queue="email")
+async def alert(event: Event) -> None: ...
+
+
+@ox.on("completed")
+def note(event: Event) -> None: ...
+
+
+class EmailProcessor(Processor, queue="email"):
+    @process("welcome", attempts=5)
+    async def welcome(self, job: ActiveJob) -> dict[str, bool]:
+        return {"sent": True}
+
+    @process_others()
+    def others(self, job: SyncActiveJob) -> None: ...
+
+    @process("newsletter", retries=5)  # type: ignore[call-arg]
+    async def newsletter(self) -> None: ...
+
+    @on("completed")
+    async def log(self, event: Event) -> None: ...
+
+
+async def use_app() -> None:
+    assert_type(await alert(Event("email", 1, 0)), None)
+    ox.include(EmailProcessor())
+    ox.include(5)  # type: ignore[arg-type]
+    async with Muskox() as opened, opened.worker(["email"], concurrency=3) as worker:
+        worker.stop(now=True)
+    assert_type(await ox.counts(), list[QueueCounts])
+    flaky = ox.wrap_store(FlakyStore)
+    assert_type(flaky, FlakyStore)
+    assert_type(await run_jobs(ox, queues=["email"], limit=3), list[Job])
+    assert_type(run_jobs_sync(ox), list[Job])
