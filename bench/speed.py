@@ -30,16 +30,21 @@ def drain(jobs: int, rounds: int, *, uvloop: bool = False) -> Report:
     }  # fmt: skip
     report = Report("drain: jobs run per second by one worker process", _said("drain", jobs, rounds), settings)
 
+    costs: dict[str, list[float]] = {"worker": [], "limit loop": []}
+
     def worker(folder: Path) -> float:
         url = f"sqlite:///{folder}/ours.db"
         run("ours.fill", url=url, jobs=jobs)
-        return _rate("ours.drain", url=url, jobs=jobs, concurrency=CONCURRENCY, uvloop=uvloop)
+        found = run("ours.drain", url=url, jobs=jobs, concurrency=CONCURRENCY, uvloop=uvloop)
+        costs["worker"].append(found["cost"])
+        return float(found["rate"])
 
     def limit(folder: Path) -> float:
         path = f"{folder}/limit.db"
         run("limit.fill", path=path, jobs=jobs, batch=BATCH)
         found = run("limit.drain", path=path)
         assert found["jobs"] == jobs
+        costs["limit loop"].append(found["cost"])
         return float(found["rate"])
 
     measures: dict[str, Measure] = {
@@ -49,6 +54,8 @@ def drain(jobs: int, rounds: int, *, uvloop: bool = False) -> Report:
         "Huey, its default": lambda folder: _huey_drain(folder, few, threads, level=None),
     }
     _interleave(report, measures, rounds)
+    for name, values in costs.items():
+        report.add(f"{name}, processor time", values, "µs/job")
     report.compare("share of the limit loop", "worker", "limit loop", 0.5)
     report.compare("times Huey, our durability", "worker", "Huey, our durability", 20)
     report.compare("times Huey, its default", "worker", "Huey, its default", 20)
