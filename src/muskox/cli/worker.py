@@ -71,29 +71,23 @@ async def _check(ox: Muskox, program: str, queues: Sequence[str], settings: dict
     With `opening` also what the store raises, so that no supervisor starts workers that can never work.
     """
     try:
-        known = {want.queue for want in _whole(ox, program, settings).wants}
-        if opening:
-            await ox.store()
-    finally:
-        await ox.close()
+        known = ox.wanted()
+    except OptionError:
+        raise OptionError(
+            f"{program!r} declares no processor, so there is nothing to run; "
+            'decorate a function with @ox.queue("…").processor("…")'
+        ) from None
     for name in queues:
         if name not in known:
             raise OptionError(
                 f"{program!r} has no processor for queue {name!r}; its queues are {', '.join(sorted(known))}"
             )
-
-
-def _whole(ox: Muskox, program: str, settings: dict[str, Any]) -> Any:
-    """A worker for all queues of the program, never started."""
     try:
-        return ox.worker(**settings)
-    except OptionError as error:
-        if "no processor" not in str(error):
-            raise
-        raise OptionError(
-            f"{program!r} declares no processor, so there is nothing to run; "
-            'decorate a function with @ox.queue("…").processor("…")'
-        ) from None
+        ox.worker(queues or None, **settings)
+        if opening:
+            await ox.store()
+    finally:
+        await ox.close()
 
 
 def _set_up_logging(level: str) -> None:
