@@ -41,22 +41,34 @@ _Pick = tuple[_Lane, _Row]
 """A job about to be claimed: its lane, and its row of the statement `pick`."""
 
 
-def claim(tx: Tx, wants: Sequence[Want], limit: int, worker: str, lease: float) -> list[Job]:
+class Claimed(NamedTuple):
+    """What a claim moved. Made into jobs by whoever asked, in its own thread, since the line's time is dear."""
+
+    picks: list[_Pick]
+    token: int
+    at: int
+    worker: str
+
+    def jobs(self) -> list[Job]:
+        """The jobs, as they are now."""
+        return [
+            rows.claimed(row, lane.queue_name, lane.name, token, self.at, self.worker)
+            for token, (lane, row) in enumerate(self.picks, self.token)
+        ]
+
+
+def claim(tx: Tx, wants: Sequence[Want], limit: int, worker: str, lease: float) -> Claimed:
     """Move the next jobs to active, each with a fence of its own."""
     lanes = _open_lanes(tx, wants)
     if not lanes or limit < 1:
-        return []
+        return Claimed([], 0, tx.now, worker)
     picks = _pick(tx, lanes, limit)
-    first = tx.take_tokens(len(picks))
+    token = tx.take_tokens(len(picks))
     until = tx.now + int(lease * 1_000_000)
     seqs = text([row[0] for _, row in picks])
-    tx.execute("claim", {"seqs": seqs, "token": first, "until": until, "worker": worker, "now": tx.now})
-    jobs = [
-        rows.claimed(row, lane.queue_name, lane.name, token, tx.now, worker)
-        for token, (lane, row) in enumerate(picks, first)
-    ]
-    _tell(tx, picks, jobs)
-    return jobs
+    tx.execute("claim", {"seqs": seqs, "token": token, "until": until, "worker": worker, "now": tx.now})
+    _tell(tx, picks)
+    return Claimed(picks, token, tx.now, worker)
 
 
 def _open_lanes(tx: Tx, wants: Sequence[Want]) -> list[_Lane]:
@@ -103,17 +115,12 @@ def _oldest(tx: Tx, lanes: list[_Lane], limit: int) -> list[_Pick]:
     return sorted(found, key=lambda pick: (pick[1][3], pick[1][0]))[:limit]
 
 
-def _tell(tx: Tx, picks: list[_Pick], jobs: list[Job]) -> None:
-    """Count and tell, lane by lane of a queue in the order in which they were claimed."""
-    claimed = Counter(lane for lane, _ in picks)
+def _tell(tx: Tx, picks: list[_Pick]) -> None:
+    """Count the jobs by lanes, and tell of them queue by queue in the order in which they were claimed."""
+    claimed = Counter([lane for lane, _ in picks])
     for lane, count in claimed.items():
         tx.count(lane.id, _W, _A, count)
     for queue in {lane.queue: None for lane in claimed}:
-        its = (
-            jobs
-            if len(claimed) == 1
-            else [job for (lane, _), job in zip(picks, jobs, strict=True) if lane.queue == queue]
-        )
-        tx.tell(queue, "active", [(job.id, job.name, job.attempt) for job in its])
+        tx.tell(queue, "active", [(row[1], lane.name, row[4] + 1) for lane, row in picks if lane.queue == queue])
         if tx.waiting_in(queue) == 0:
             tx.tell(queue, "drained", [()])

@@ -1,32 +1,27 @@
-"""The steps that move jobs along their life: add, claim, settle, renew, annotate.
+"""The steps of producers and of runs: add, get, renew, annotate; and what other steps share.
 
-Each runs inside one transaction and is handed its `Tx`. Moves made by hand
-and by upkeep are in `hand.py` and `upkeep.py`.
+Each runs inside one transaction and is handed its `Tx`. Claiming and settling
+have modules of their own, and so have moves by hand and by upkeep.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 import msgspec
 
-from muskox.core import life
-from muskox.core.failure import FailureKind
 from muskox.core.job import Job, JobState, Lease, NewJob
-from muskox.core.life import Complete, Settlement
 from muskox.store.protocol import Added, Note
 from muskox.store.sqlite import rows
 from muskox.store.sqlite.tx import NUMBER, Tx
 
-__all__ = ["add", "annotate", "find_lane", "get", "renew", "settle", "still_held", "text"]
+__all__ = ["add", "annotate", "fence", "find_lane", "get", "remove", "renew", "still_held", "text"]
 
 _W, _D, _A = NUMBER[JobState.WAITING], NUMBER[JobState.DELAYED], NUMBER[JobState.ACTIVE]
 _C, _F = NUMBER[JobState.COMPLETED], NUMBER[JobState.FAILED]
-_ENDS = {life.Complete: (_C,), life.Fail: (_F,)}
-"""The states in which settlements leave a job; the others let it wait, now or later."""
 _MOST_LINES = 1000
 _MOST_LINE = 4000
 
@@ -103,110 +98,7 @@ def _add_one(tx: Tx, job: NewJob, values: dict[str, Any]) -> Added:
     return Added(known, False)
 
 
-# --- settle ----------------------------------------------------------------------------
-
-
-def settle(tx: Tx, settlements: Sequence[Settlement]) -> list[Lease]:
-    """Write what became of runs; give back the leases that were lost."""
-    plain = [one for one in settlements if type(one) is Complete and one.keep is None and one.unkept is None]
-    lost = _complete(tx, plain) if plain else []
-    if len(plain) < len(settlements):
-        others = [
-            one for one in settlements if type(one) is not Complete or one.keep is not None or one.unkept is not None
-        ]
-        lost += _settle_others(tx, others)
-    return lost
-
-
-def _complete(tx: Tx, done: list[Complete]) -> list[Lease]:
-    """Complete a batch in one statement; only when one of them is lost, find out which."""
-    tx.db.execute("SAVEPOINT completing")
-    changed = _write_complete(tx, done)
-    lost: list[Lease] = []
-    if changed != len(done):
-        tx.db.execute("ROLLBACK TO completing")
-        held = still_held(tx, [one.lease for one in done])
-        lost = [one.lease for one in done if _fence(one.lease) not in held and not _repeats(tx, one)]
-        done = list({one.lease.row: one for one in done if _fence(one.lease) in held}.values())
-        _write_complete(tx, done)
-    tx.db.execute("RELEASE completing")
-    for (queue, name), leases in _by_lane(done):
-        number, lane = find_lane(tx, queue, name)
-        tx.count(lane, _A, _C, len(leases))
-        tx.tell(number, "completed", [(lease.job_id, name, lease.attempt) for lease in leases])
-    return lost
-
-
-def _write_complete(tx: Tx, done: list[Complete]) -> int:
-    records = [(one.lease.row, one.lease.token, one.result) for one in done]
-    return tx.execute("complete", {"now": tx.now, "done": text(records)}).rowcount
-
-
-def _settle_others(tx: Tx, settlements: Sequence[Settlement]) -> list[Lease]:
-    held = still_held(tx, [one.lease for one in settlements])
-    lost = []
-    for one in settlements:
-        if _fence(one.lease) in held:
-            held.discard(_fence(one.lease))
-            _settle_one(tx, one)
-        elif not _repeats(tx, one):
-            lost.append(one.lease)
-    return lost
-
-
-def _settle_one(tx: Tx, one: Settlement) -> None:
-    lease = one.lease
-    queue, lane = find_lane(tx, lease.queue, lease.name)
-    state, changes, kind, facts = _meaning(tx, one)
-    tx.tell(queue, kind, [(lease.job_id, lease.name, lease.attempt, *facts)])
-    if isinstance(one, life.Complete | life.Fail) and one.keep == 0:
-        remove(tx, [lease.row])
-        tx.count(lane, _A, None)
-        return
-    values = {"refund": 0, "stalls": 0, "releases": 0, "due": None, "arrival": tx.now, "ended": None, "clear_at": None,
-              "result": None, "failure": None, "seq": lease.row, "state": state}  # fmt: skip
-    tx.execute("settle", values | changes)
-    tx.count(lane, _A, state)
-    if state == _W:
-        tx.tell(queue, "waiting", [(lease.job_id, lease.name, lease.attempt - changes.get("refund", 0))])
-        tx.woken.add(lease.queue)
-
-
-def _meaning(tx: Tx, one: Settlement) -> tuple[int, dict[str, Any], str, tuple[Any, ...]]:
-    """What a settlement is in the tables: state, columns, the event's kind and its own fields."""
-    match one:
-        case life.Complete(_, result, unkept, keep):
-            return _C, {**_ended(tx, keep), "result": result, "failure": rows.failure_text(unkept)}, "completed", ()
-        case life.Fail(_, failure, keep):
-            stalled = failure.kind is FailureKind.STALLED
-            changes = {**_ended(tx, keep), "failure": rows.failure_text(failure), "refund": stalled, "stalls": stalled}
-            return _F, changes, "failed", (failure,)
-        case life.Retry(_, delay, failure):
-            changes = {**_back(tx, delay), "failure": rows.failure_text(failure)}
-            return (_D if delay > 0 else _W), changes, "retrying", (failure, delay)
-        case life.Stall(_, delay, failure):
-            changes = {**_back(tx, delay), "failure": rows.failure_text(failure), "refund": 1, "stalls": 1}
-            [job] = get(tx, one.lease.queue, [one.lease.job_id])
-            return (_D if delay > 0 else _W), changes, "stalled", (1 + (job.stalls if job else 0),)
-        case life.Release():
-            return _W, {"refund": 1, "releases": 1}, "released", ()
-
-
-def _ended(tx: Tx, keep: float | None) -> dict[str, Any]:
-    return {"ended": tx.now, "clear_at": None if keep is None else tx.now + int(keep * 1_000_000)}
-
-
-def _back(tx: Tx, delay: float) -> dict[str, Any]:
-    moment = tx.now + int(delay * 1_000_000)
-    return {"arrival": moment, "due": moment if delay > 0 else None}
-
-
-def _by_lane(done: list[Complete]) -> Iterable[tuple[tuple[str, str], list[Lease]]]:
-    leases = [one.lease for one in done]
-    lanes = {(lease.queue, lease.name) for lease in leases}
-    if len(lanes) == 1:
-        return [(lanes.pop(), leases)]
-    return [(lane, [lease for lease in leases if (lease.queue, lease.name) == lane]) for lane in sorted(lanes)]
+# --- leases ----------------------------------------------------------------------------
 
 
 def still_held(tx: Tx, leases: Sequence[Lease]) -> set[tuple[Any, ...]]:
@@ -214,17 +106,11 @@ def still_held(tx: Tx, leases: Sequence[Lease]) -> set[tuple[Any, ...]]:
 
     The row alone would not do: a worker may hold an old and a new lease of the same job.
     """
-    return set(tx.all("still_held", {"leases": text([_fence(lease) for lease in leases])}))
+    return set(tx.all("still_held", {"leases": text([fence(lease) for lease in leases])}))
 
 
-def _fence(lease: Lease) -> tuple[int, int]:
+def fence(lease: Lease) -> tuple[int, int]:
     return lease.row, lease.token
-
-
-def _repeats(tx: Tx, one: Settlement) -> bool:
-    """Whether such a settlement was written before, so that saying it again changes nothing and loses nothing."""
-    found = tx.one("settled_as", {"seq": one.lease.row, "token": one.lease.token, "id": one.lease.job_id})
-    return found is not None and found[0] in _ENDS.get(type(one), (_W, _D))
 
 
 def remove(tx: Tx, seqs: Sequence[int]) -> None:
@@ -240,7 +126,7 @@ def renew(tx: Tx, leases: Sequence[Lease], seconds: float) -> list[Lease]:
     """Prolong leases; give back the lost ones."""
     held = still_held(tx, leases)
     tx.execute("renew", {"until": tx.now + int(seconds * 1_000_000), "seqs": text([row for row, _ in held])})
-    return [lease for lease in leases if _fence(lease) not in held]
+    return [lease for lease in leases if fence(lease) not in held]
 
 
 def annotate(tx: Tx, notes: Sequence[Note]) -> list[Lease]:
@@ -248,7 +134,7 @@ def annotate(tx: Tx, notes: Sequence[Note]) -> list[Lease]:
     held = still_held(tx, [note.lease for note in notes])
     lost = []
     for note in notes:
-        if _fence(note.lease) in held:
+        if fence(note.lease) in held:
             _annotate_one(tx, note)
         else:
             lost.append(note.lease)

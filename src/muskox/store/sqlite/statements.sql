@@ -109,7 +109,14 @@ FROM json_each(:seqs) AS picked
 WHERE muskox_jobs.seq = picked.value;
 
 -- name: complete
--- :done is [[seq, token, result or null], …]. Fenced: only rows that are still active under their token.
+-- Jobs without a result. Fenced: only rows that are still active under their token; since a token is given to one
+-- claim of one job only, it is enough that each list holds the other's.
+UPDATE muskox_jobs
+SET state = 4, ended = :now, lease_until = NULL, failure = NULL
+WHERE seq IN (SELECT value FROM json_each(:seqs)) AND token IN (SELECT value FROM json_each(:tokens)) AND state = 3;
+
+-- name: complete_with_results
+-- :done is [[seq, token, result], …].
 UPDATE muskox_jobs
 SET state = 4, ended = :now, lease_until = NULL, result = json_extract(done.value, '$[2]'), failure = NULL
 FROM json_each(:done) AS done

@@ -37,6 +37,7 @@ from muskox.store.sqlite.database import Location, parse, prepare, translate
 from muskox.store.sqlite.hub import Hub
 from muskox.store.sqlite.line import Line
 from muskox.store.sqlite.schema import apply
+from muskox.store.sqlite.settle import Settling
 from muskox.store.sqlite.tx import Tx
 from muskox.store.sqlite.within import borrowed
 
@@ -119,10 +120,11 @@ class SqliteStore:
         return added
 
     async def claim(self, wants: Sequence[Want], *, limit: int, worker: str, lease: float) -> list[Job]:
-        return await self._writer.run(partial(claim, wants=wants, limit=limit, worker=worker, lease=lease))
+        claimed = await self._writer.run(partial(claim, wants=wants, limit=limit, worker=worker, lease=lease))
+        return claimed.jobs()
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Lease]:
-        return await self._writer.run(partial(moves.settle, settlements=settlements))
+        return await self._writer.run(Settling(settlements))
 
     async def renew(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
         return await self._writer.run(partial(moves.renew, leases=leases, seconds=lease))

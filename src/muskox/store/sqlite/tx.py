@@ -104,9 +104,13 @@ class Tx:
     def tell(self, queue: int, kind: str, items: Sequence[Sequence[Any]]) -> None:
         """Append one record of facts of a kind; see `core.events.pack` for the items."""
         if items:
-            self.db.execute(SQL["add_event"], (self.event, len(items), queue, kind, self.now, pack(items)))
-            self.event += len(items)
-            self.told = True
+            self.tell_packed(queue, kind, len(items), pack(items))
+
+    def tell_packed(self, queue: int, kind: str, size: int, body: str) -> None:
+        """`tell` for facts that were packed before."""
+        self.db.execute(SQL["add_event"], (self.event, size, queue, kind, self.now, body))
+        self.event += size
+        self.told = True
 
     def waiting_in(self, queue: int) -> int:
         """How many jobs of a queue wait, the moves of this transaction included."""

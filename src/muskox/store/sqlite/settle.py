@@ -1,0 +1,180 @@
+"""The step that writes what became of runs.
+
+Most jobs end well and leave nothing but that: they are written in one
+statement per batch, and only when one of them is lost is it found out which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from muskox.core import life
+from muskox.core.events import pack
+from muskox.core.failure import FailureKind
+from muskox.core.job import JobState, Lease
+from muskox.core.life import Complete, Settlement
+from muskox.store.sqlite import rows
+from muskox.store.sqlite.moves import fence, find_lane, get, remove, still_held, text
+from muskox.store.sqlite.tx import NUMBER, Tx
+
+__all__ = ["Settling"]
+
+_W, _D, _A = NUMBER[JobState.WAITING], NUMBER[JobState.DELAYED], NUMBER[JobState.ACTIVE]
+_C, _F = NUMBER[JobState.COMPLETED], NUMBER[JobState.FAILED]
+
+_ENDS = {life.Complete: (_C,), life.Fail: (_F,)}
+"""The states in which settlements leave a job; the others let it wait, now or later."""
+
+
+class Settling:
+    """A step that writes settlements and gives back the leases that were lost.
+
+    It is made in the thread of whoever settles, and there puts everything into the texts that travel to the
+    statements, so that the line has nothing to do but to run them.
+    """
+
+    def __init__(self, settlements: Sequence[Settlement]) -> None:
+        plain = [one for one in settlements if type(one) is Complete and one.keep is None and one.unkept is None]
+        self._plain = _Batch.of(plain) if plain else None
+        self._others: list[Settlement] = []
+        if len(plain) < len(settlements):
+            self._others = [
+                one
+                for one in settlements
+                if type(one) is not Complete or one.keep is not None or one.unkept is not None
+            ]
+
+    def __call__(self, tx: Tx) -> list[Lease]:
+        lost = _complete(tx, self._plain) if self._plain is not None else []
+        return [*lost, *_settle_others(tx, self._others)] if self._others else lost
+
+
+class _Batch(NamedTuple):
+    """Completions, and the texts in which they travel: see the statements of the same names."""
+
+    done: list[Complete]
+    seqs: str
+    tokens: str
+    results: str
+    lanes: list[tuple[tuple[str, str], int, str]]
+    """Queue and name, how many of the completions are theirs, and the facts to tell of them."""
+
+    @classmethod
+    def of(cls, done: list[Complete]) -> _Batch:
+        leases = [one.lease for one in done]
+        bare = leases if all(one.result is None for one in done) else [one.lease for one in done if one.result is None]
+        results = (
+            []
+            if bare is leases
+            else [(one.lease.row, one.lease.token, one.result) for one in done if one.result is not None]
+        )
+        return cls(
+            done,
+            text([lease.row for lease in bare]) if bare else "",
+            text([lease.token for lease in bare]) if bare else "",
+            text(results) if results else "",
+            [
+                (lane, len(its), pack([(one.job_id, one.name, one.attempt) for one in its]))
+                for lane, its in _by_lane(leases)
+            ],
+        )
+
+    def write(self, tx: Tx) -> int:
+        """Complete the jobs; returns how many were changed."""
+        changed = 0
+        if self.seqs:
+            changed = tx.execute("complete", {"now": tx.now, "seqs": self.seqs, "tokens": self.tokens}).rowcount
+        if self.results:
+            changed += tx.execute("complete_with_results", {"now": tx.now, "done": self.results}).rowcount
+        return changed
+
+
+def _by_lane(leases: list[Lease]) -> list[tuple[tuple[str, str], list[Lease]]]:
+    lanes = {(lease.queue, lease.name) for lease in leases}
+    if len(lanes) == 1:
+        return [(lanes.pop(), leases)]
+    return [(lane, [lease for lease in leases if (lease.queue, lease.name) == lane]) for lane in sorted(lanes)]
+
+
+def _complete(tx: Tx, batch: _Batch) -> list[Lease]:
+    tx.db.execute("SAVEPOINT completing")
+    lost: list[Lease] = []
+    if batch.write(tx) != len(batch.done):
+        tx.db.execute("ROLLBACK TO completing")
+        held = still_held(tx, [one.lease for one in batch.done])
+        lost = [one.lease for one in batch.done if fence(one.lease) not in held and not _repeats(tx, one)]
+        batch = _Batch.of(list({one.lease.row: one for one in batch.done if fence(one.lease) in held}.values()))
+        batch.write(tx)
+    tx.db.execute("RELEASE completing")
+    for (queue, name), jobs, facts in batch.lanes:
+        number, lane = find_lane(tx, queue, name)
+        tx.count(lane, _A, _C, jobs)
+        tx.tell_packed(number, "completed", jobs, facts)
+    return lost
+
+
+def _settle_others(tx: Tx, settlements: Sequence[Settlement]) -> list[Lease]:
+    """Write settlements one by one: all but the plain completions."""
+    held = still_held(tx, [one.lease for one in settlements])
+    lost = []
+    for one in settlements:
+        if fence(one.lease) in held:
+            held.discard(fence(one.lease))
+            _settle_one(tx, one)
+        elif not _repeats(tx, one):
+            lost.append(one.lease)
+    return lost
+
+
+def _settle_one(tx: Tx, one: Settlement) -> None:
+    lease = one.lease
+    queue, lane = find_lane(tx, lease.queue, lease.name)
+    state, changes, kind, facts = _meaning(tx, one)
+    tx.tell(queue, kind, [(lease.job_id, lease.name, lease.attempt, *facts)])
+    if isinstance(one, life.Complete | life.Fail) and one.keep == 0:
+        remove(tx, [lease.row])
+        tx.count(lane, _A, None)
+        return
+    values = {"refund": 0, "stalls": 0, "releases": 0, "due": None, "arrival": tx.now, "ended": None, "clear_at": None,
+              "result": None, "failure": None, "seq": lease.row, "state": state}  # fmt: skip
+    tx.execute("settle", values | changes)
+    tx.count(lane, _A, state)
+    if state == _W:
+        tx.tell(queue, "waiting", [(lease.job_id, lease.name, lease.attempt - changes.get("refund", 0))])
+        tx.woken.add(lease.queue)
+
+
+def _meaning(tx: Tx, one: Settlement) -> tuple[int, dict[str, Any], str, tuple[Any, ...]]:
+    """What a settlement is in the tables: state, columns, the event's kind and its own fields."""
+    match one:
+        case life.Complete(_, result, unkept, keep):
+            return _C, {**_ended(tx, keep), "result": result, "failure": rows.failure_text(unkept)}, "completed", ()
+        case life.Fail(_, failure, keep):
+            stalled = failure.kind is FailureKind.STALLED
+            changes = {**_ended(tx, keep), "failure": rows.failure_text(failure), "refund": stalled, "stalls": stalled}
+            return _F, changes, "failed", (failure,)
+        case life.Retry(_, delay, failure):
+            changes = {**_back(tx, delay), "failure": rows.failure_text(failure)}
+            return (_D if delay > 0 else _W), changes, "retrying", (failure, delay)
+        case life.Stall(_, delay, failure):
+            changes = {**_back(tx, delay), "failure": rows.failure_text(failure), "refund": 1, "stalls": 1}
+            [job] = get(tx, one.lease.queue, [one.lease.job_id])
+            return (_D if delay > 0 else _W), changes, "stalled", (1 + (job.stalls if job else 0),)
+        case life.Release():
+            return _W, {"refund": 1, "releases": 1}, "released", ()
+
+
+def _ended(tx: Tx, keep: float | None) -> dict[str, Any]:
+    return {"ended": tx.now, "clear_at": None if keep is None else tx.now + int(keep * 1_000_000)}
+
+
+def _back(tx: Tx, delay: float) -> dict[str, Any]:
+    moment = tx.now + int(delay * 1_000_000)
+    return {"arrival": moment, "due": moment if delay > 0 else None}
+
+
+def _repeats(tx: Tx, one: Settlement) -> bool:
+    """Whether such a settlement was written before, so that saying it again changes nothing and loses nothing."""
+    found = tx.one("settled_as", {"seq": one.lease.row, "token": one.lease.token, "id": one.lease.job_id})
+    return found is not None and found[0] in _ENDS.get(type(one), (_W, _D))
