@@ -110,6 +110,7 @@ async def post(
             else:
                 yield built
     finally:
+        mail.close()
         engine.dispose()
         await asyncio.to_thread(ox.sync.close)
 

@@ -6,7 +6,6 @@ its message becomes depends only on how far the last attempt had come.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import datetime
 from typing import Any
@@ -71,7 +70,7 @@ class Abandoned:
     async def reconcile(self, limit: int = 1_000) -> int:
         """Compare open messages with their jobs; returns how many had none any more and were given up."""
         found = 0
-        for id, queue, job_id in await asyncio.to_thread(self._open_messages, limit):
+        for id, queue, job_id in await self._mail.in_thread(self._open_messages, limit):
             job = await self._mail.ox.queue(queue).get(job_id)
             if job is None or job.state is JobState.CANCELLED:
                 found += await self.give_up(id, withdrawn=True)
@@ -81,13 +80,13 @@ class Abandoned:
 
     async def give_up(self, message_id: str, *, withdrawn: bool) -> bool:
         """End a message whose job has ended; returns whether it was still open."""
-        ended = await asyncio.to_thread(self._give_up, message_id, withdrawn=withdrawn)
+        ended = await self._mail.in_thread(self._give_up, message_id, withdrawn=withdrawn)
         self._mail.bell.ring(message_id)
         return ended
 
     async def job_ended(self, job_id: str, *, withdrawn: bool) -> None:
         """End the message of a job, if it has not ended by itself."""
-        id = await asyncio.to_thread(self._message_of, job_id)
+        id = await self._mail.in_thread(self._message_of, job_id)
         if id is not None:
             await self.give_up(id, withdrawn=withdrawn)
 

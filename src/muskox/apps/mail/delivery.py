@@ -58,7 +58,7 @@ class Delivery:
 
     async def deliver(self, job: ActiveJob, message_id: str) -> dict[str, Any]:
         """Try to deliver one message. Running again does no harm: what is sent stays sent."""
-        begun = await asyncio.to_thread(self._begin, job, message_id)
+        begun = await self._mail.in_thread(self._begin, job, message_id)
         self._mail.bell.ring(message_id)
         if not isinstance(begun, _Begun):
             return _told(begun)
@@ -74,7 +74,7 @@ class Delivery:
             return await self._finish(job, begun, outcome, None, composed)
 
         async def before_commit() -> None:
-            await asyncio.to_thread(self._enter_commit, begun)
+            await self._mail.in_thread(self._enter_commit, begun)
 
         try:
             reply = await self._mail.transport.deliver(_envelope(message, composed), before_commit)
@@ -209,9 +209,9 @@ class Delivery:
     ) -> dict[str, Any]:
         id = begun.message.id
         try:
-            message = await asyncio.to_thread(self._record, begun, outcome, reply, composed)
+            message = await self._mail.in_thread(self._record, begun, outcome, reply, composed)
         except Overtaken:
-            late = await asyncio.to_thread(self._take_evidence, begun, reply) if reply and reply.accepted else None
+            late = await self._mail.in_thread(self._take_evidence, begun, reply) if reply and reply.accepted else None
             self._mail.bell.ring(id)
             return _told(late) if late else {"state": "overtaken"}
         self._mail.bell.ring(id)

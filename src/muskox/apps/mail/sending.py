@@ -6,11 +6,14 @@ rendered and sent by `delivery.py`, in a worker.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
@@ -32,6 +35,8 @@ from muskox.apps.mail.worlds import moment_now
 __all__ = ["JOB_NAME", "Accepted", "Mail", "Unseal"]
 
 JOB_NAME = "deliver"
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Unseal = Callable[[Connection, Mapping[str, Any]], Mapping[str, Any] | None]
 """Gives what a mail says and no database may hold, such as a link with a token, while it is rendered.
@@ -53,6 +58,7 @@ class Mail:
 
     `site` is given to every template: `product` and `home_url`. `secret` derives
     message ids and must stay the same as long as messages are on their way.
+    `threads` write to the database at once: one for SQLite, where more would only wait for each other.
     """
 
     def __init__(
@@ -66,6 +72,7 @@ class Mail:
         secret: bytes,
         site: Mapping[str, str],
         bell: Bell | None = None,
+        threads: int = 1,
     ) -> None:
         self.ox = ox
         self.engine = engine
@@ -76,6 +83,15 @@ class Mail:
         self._secret = secret
         self._site = dict(site)
         self._unseal: dict[str, Unseal] = {}
+        self._threads = ThreadPoolExecutor(threads, "muskox-mail")
+
+    def close(self) -> None:
+        """Let go of the threads, once nothing is sent any more."""
+        self._threads.shutdown()
+
+    async def in_thread(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run blocking work with the database in a thread kept for that."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(function, *args, **kwargs))
 
     def unseal(self, template: str, function: Unseal) -> None:
         """Let `function` add to the context of `template` each time that it is rendered."""

@@ -115,7 +115,7 @@ def insert_message(connection: Connection, message: Message) -> bool:
     values = {field.name: getattr(message, field.name) for field in fields(message)}
     try:
         with connection.begin_nested():
-            connection.execute(insert(tables.messages).values(values))
+            connection.execute(insert(tables.messages), values)
     except IntegrityError:
         if message.idempotency_key is not None and find_by_key(connection, message.scope, message.idempotency_key):
             return False
@@ -205,7 +205,7 @@ def open_attempt(connection: Connection, message: Message, at: datetime, *, job_
         "started_at": at,
         "phase": Phase.CONNECT,
     }
-    connection.execute(insert(tables.attempts).values(values))
+    connection.execute(insert(tables.attempts), values)
     return Attempt(message.id, n, Phase.CONNECT)
 
 
@@ -281,22 +281,21 @@ def _append(
     attempt: int | None = None,
     told: Mapping[str, Any] | None = None,
 ) -> None:
-    connection.execute(
-        insert(tables.events).values(
-            message_id=message.id,
-            seq=seq,
-            type=type,
-            at=at,
-            recorded_at=at,
-            source=cause,
-            attempt=attempt,
-            phase=reply.phase if reply else None,
-            smtp_code=reply.code if reply else None,
-            enhanced_code=reply.enhanced if reply else None,
-            response=reply.text if reply else None,
-            detail=json.dumps(dict(told or {}), ensure_ascii=False, sort_keys=True),
-        )
-    )
+    values = {
+        "message_id": message.id,
+        "seq": seq,
+        "type": type,
+        "at": at,
+        "recorded_at": at,
+        "source": cause,
+        "attempt": attempt,
+        "phase": reply.phase if reply else None,
+        "smtp_code": reply.code if reply else None,
+        "enhanced_code": reply.enhanced if reply else None,
+        "response": reply.text if reply else None,
+        "detail": json.dumps(dict(told or {}), ensure_ascii=False, sort_keys=True),
+    }
+    connection.execute(insert(tables.events), values)
 
 
 def _message(row: RowMapping) -> Message:

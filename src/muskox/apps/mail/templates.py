@@ -62,6 +62,7 @@ class Templates:
             keep_trailing_newline=True,
         )
         self._environment.filters["link"] = _checked_link
+        self._subjects: dict[str, Template] = {}
 
     def names(self) -> list[str]:
         return sorted(self._known)
@@ -75,8 +76,10 @@ class Templates:
 
     def subject(self, name: str, context: Mapping[str, Any]) -> str:
         """Render the subject alone, on one line."""
-        template = self._environment.from_string(self.get(name).subject)
-        return _render(template, f"the subject of {name}", context)
+        known = self.get(name)
+        if name not in self._subjects:
+            self._subjects[name] = self._environment.from_string(known.subject)
+        return _render(self._subjects[name], f"the subject of {name}", context)
 
     def render(self, name: str, context: Mapping[str, Any]) -> Rendered:
         """Render all parts; raises `RenderError`, naming the variable that is missing."""

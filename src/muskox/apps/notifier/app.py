@@ -17,6 +17,7 @@ from muskox import World
 from muskox.apps.notifier import problems
 from muskox.apps.notifier.alerts import Alert, log_alert
 from muskox.apps.notifier.guard import Guard
+from muskox.apps.notifier.idempotency import Idempotent
 from muskox.apps.notifier.pages import STATIC
 from muskox.apps.notifier.routes import front, health, inbox, messages, resets, users
 from muskox.apps.notifier.services import build_services, run_services
@@ -50,5 +51,6 @@ def create_app(settings: Settings | None = None, *, world: World | None = None, 
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     problems.install(app)
+    app.add_middleware(Idempotent, services=services)
     app.add_middleware(Guard, hosts=[urlsplit(settings.public_url).hostname or "localhost"])
     return app

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from muskox.apps.notifier.bodies import BodyTooLarge, replayed, whole_body
 from muskox.apps.notifier.policy import SECURITY_HEADERS
 from muskox.apps.notifier.problems import Problem, problem_response
 
@@ -39,11 +40,11 @@ class Guard:
             await problem_response(problem)(scope, receive, _dressed(send))
             return
         if scope["method"] in _CHANGING and "content-length" not in Headers(scope=scope):
-            body = await _whole_body(receive)
-            if body is None:
+            try:
+                receive = replayed(await whole_body(receive, LARGEST_REQUEST), receive)
+            except BodyTooLarge:
                 await problem_response(_too_large())(scope, receive, _dressed(send))
                 return
-            receive = _replayed(body, receive)
         await self._app(scope, receive, _dressed(send))
 
     def _problem(self, scope: Scope) -> Problem | None:
@@ -75,28 +76,6 @@ def _same_origin(headers: Headers, host: str) -> bool:
         return site in {"same-origin", "none"}
     origin = headers.get("origin")
     return origin is None or urlsplit(origin).netloc == host
-
-
-async def _whole_body(receive: Receive) -> bytes | None:
-    """Read a body that did not say how long it is; None when it is too long."""
-    body, more = b"", True
-    while more:
-        message = await receive()
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > LARGEST_REQUEST:
-            return None
-    return body
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Give a body that was read already, then what comes after it."""
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return again
 
 
 def _dressed(send: Send) -> Send:

@@ -57,6 +57,7 @@ class Services:
     inbox: Inbox | None
     abandoned: Abandoned
     resets: Resets
+    keys: Keyring
 
     def register(self, user: NewUser) -> Registered:
         """Store a user, the welcome message and its job: all three or none; raises `EmailTaken`. Blocks."""
@@ -106,6 +107,7 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
         inbox=transport if isinstance(transport, Inbox) else None,
         abandoned=Abandoned(mail),
         resets=Resets(mail, keys, settings.public_url),
+        keys=keys,
     )
 
 
@@ -114,6 +116,7 @@ async def run_services(services: Services) -> AsyncIterator[None]:
     """Open the store, make the tables, and work, unless the settings leave that to other processes."""
     async with AsyncExitStack() as stack:
         stack.callback(services.engine.dispose)
+        stack.callback(services.mail.close)
         await stack.enter_async_context(services.ox)
         await asyncio.to_thread(create_tables, services.engine)
         if services.settings.worker:

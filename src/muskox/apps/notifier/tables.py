@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, ForeignKey, Index, LargeBinary, String, Table, Text
+from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, String, Table, Text
 
 from muskox.apps.mail.tables import Moment, metadata
 
-__all__ = ["reset_tokens", "users"]
+__all__ = ["idempotency", "reset_tokens", "users"]
 
 users = Table(
     "users",
@@ -36,4 +36,16 @@ reset_tokens = Table(
     Column("used_at", Moment),
     Column("revoked_at", Moment),
     Index("ix_reset_tokens_user", "user_id", "issued_at"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("scope", String(255), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("request_hash", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("status_code", Integer),
+    Column("response", Text),
+    Column("created_at", Moment, nullable=False, index=True),
 )
