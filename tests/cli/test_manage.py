@@ -61,6 +61,16 @@ def test_all_delayed_jobs_of_a_name_are_promoted(run: Run) -> None:
     assert run("promote", "email", "--all", "--name", "slow").stdout == "1 promoted\n"
 
 
+def test_all_jobs_of_a_name_are_cancelled_and_removed_by_state(run: Run) -> None:
+    for name in ("welcome", "welcome", "slow"):
+        added(run, "email", name, "{}")
+
+    assert run("cancel", "email", "--all", stdin="n\n").exit_code == 1
+    assert run("cancel", "email", "--all", "--name", "welcome", "--yes").stdout == "2 cancelled\n"
+    assert run("remove", "email", "--state", "cancelled", "--yes").stdout == "2 removed\n"
+    assert json.loads(run("counts", "--json").stdout)[0]["total"] == 1
+
+
 def test_a_queue_is_paused_and_resumed(run: Run) -> None:
     added(run, "email", "welcome", "{}")
 
@@ -87,6 +97,7 @@ REFUSED = [
     (2, ["add", "email", "welcome", "--delay", "-1"], "delay must be between 0 and"),
     (2, ["add", "e mail", "welcome"], "queue name 'e mail' is not allowed"),
     (2, ["retry", "email"], "no job is named; give ids, or --all"),
+    (2, ["remove", "email"], "no job is named; give ids, or --state"),
     (2, ["retry", "email", "x", "--all"], "--all and the id 'x' both say which jobs"),
     (2, ["retry", "email", "x", "--name", "y"], "add --all"),
     (2, ["counts", "jobs:ox", "--url", "sqlite:///x.db"], "give one of them"),

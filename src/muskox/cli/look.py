@@ -20,15 +20,18 @@ _STATES = [state.value for state in JobState]
 @on_store
 @_JSON
 def counts(ox: Muskox, *, as_json: bool) -> None:
-    """Show how many jobs each queue has in each state."""
+    """Show how many jobs each queue has in each state.
+
+    Held are those among the waiting whose name no live worker can run; oldest is how long the first of them has waited.
+    """
     found = speak(ox, Muskox.counts)
     if as_json:
         click.echo(render.to_json([render.count_record(one) for one in found]))
     elif not found:
         render.say(f"no queue of {shown(ox)} has had a job yet")
     else:
-        columns = ["queue", *_STATES, "total", "held", "oldest waiting"]
-        render.table(columns, map(_row, found), right=columns[1:])
+        columns = ["queue", *_STATES, "total", "held", "oldest"]
+        render.table(columns, map(_row, found), right=columns[1:], rare=("blocked", "held", "oldest"))
 
 
 def _row(found: QueueCounts) -> list[str]:
@@ -58,14 +61,14 @@ def jobs(ox: Muskox, queue: str, *, state: tuple[str, ...], name: str | None, li
         render.say(f"queue {queue} has no such job")
         return
     columns = ["id", "name", "state", "priority", "attempt", "added", "failure"]
-    render.table(columns, map(_line, found.jobs), right=["priority", "attempt"])
+    render.table(columns, map(_line, found.jobs), right=("priority", "attempt"), rare=("priority", "failure"))
     if found.cursor is not None:
         click.echo(f"… and more; --limit is {limit}", err=True)
 
 
 def _line(job: Job) -> list[str]:
     failure = "" if job.failure is None else str(job.failure)
-    return [job.id, job.name, job.state, str(job.priority), str(job.attempt), f"{job.added_at:%Y-%m-%d %H:%M:%S}",
+    return [job.id, job.name, job.state, str(job.priority), str(job.attempt), f"{job.added_at:%m-%d %H:%M:%S}",
             failure[:80]]  # fmt: skip
 
 

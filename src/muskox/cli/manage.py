@@ -8,11 +8,14 @@ from typing import Any
 
 import click
 
-from muskox import Job, JobNotFound, Muskox, OptionError
+from muskox import JobNotFound, JobState, Muskox, OptionError
 from muskox.cli import render
 from muskox.cli.family import OnStore, on_store, speak
 
 __all__ = ["add", "cancel", "promote", "remove", "retry"]
+
+_STATES = [state.value for state in JobState]
+_YES = click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
 
 
 @click.command(cls=OnStore)
@@ -82,24 +85,42 @@ def promote(ox: Muskox, queue: str, ids: tuple[str, ...], *, every: bool, name: 
 @click.command(cls=OnStore)
 @on_store
 @click.argument("queue")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-def cancel(ox: Muskox, queue: str, ids: tuple[str, ...]) -> None:
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "every", is_flag=True, help="All jobs of the queue that have not ended.")
+@click.option("--name", help="With --all: only jobs of this name.")
+@_YES
+def cancel(ox: Muskox, queue: str, ids: tuple[str, ...], *, every: bool, name: str | None, yes: bool) -> None:
     """End jobs that have not ended; a run is told to stop."""
+    _check(ids, every=every, name=name)
+    if every and not yes:
+        _ask(f"Cancel all jobs of queue {queue} that have not ended?")
 
-    async def work(ox: Muskox) -> list[Job]:
-        return [await ox.queue(queue).cancel(id) for id in ids]
+    async def work(ox: Muskox) -> int:
+        line = ox.queue(queue)
+        return await line.cancel_all(name) if every else len([await line.cancel(id) for id in ids])
 
-    render.say(f"{len(speak(ox, work))} cancelled")
+    render.say(f"{speak(ox, work)} cancelled")
 
 
 @click.command(cls=OnStore)
 @on_store
 @click.argument("queue")
-@click.argument("ids", metavar="ID...", nargs=-1, required=True)
-def remove(ox: Muskox, queue: str, ids: tuple[str, ...]) -> None:
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--state", "states", type=click.Choice(_STATES), multiple=True,
+              help="All jobs in this state; may be repeated.")  # fmt: skip
+@click.option("--name", help="With --state: only jobs of this name.")
+@_YES
+def remove(
+    ox: Muskox, queue: str, ids: tuple[str, ...], *, states: tuple[str, ...], name: str | None, yes: bool
+) -> None:
     """Delete jobs, in whatever state they are."""
+    _check(ids, every=bool(states), name=name, option="--state")
+    if states and not yes:
+        _ask(f"Delete all {' and '.join(states)} jobs of queue {queue}?")
 
     async def work(ox: Muskox) -> int:
+        if states:
+            return await ox.queue(queue).remove_all(states, name=name)
         for id in ids:
             if not await ox.queue(queue).remove(id):
                 raise JobNotFound(f"queue {queue!r} has no job {id!r}; it was never added, or cleared after its time")
@@ -108,10 +129,14 @@ def remove(ox: Muskox, queue: str, ids: tuple[str, ...]) -> None:
     render.say(f"{speak(ox, work)} removed")
 
 
-def _check(ids: tuple[str, ...], *, every: bool, name: str | None) -> None:
+def _ask(question: str) -> None:
+    click.confirm(render.inert(question), abort=True, err=True)
+
+
+def _check(ids: tuple[str, ...], *, every: bool, name: str | None, option: str = "--all") -> None:
     if every and ids:
-        raise OptionError(f"--all and the id {ids[0]!r} both say which jobs; give one of them")
+        raise OptionError(f"{option} and the id {ids[0]!r} both say which jobs; give one of them")
     if not every and not ids:
-        raise OptionError("no job is named; give ids, or --all")
+        raise OptionError(f"no job is named; give ids, or {option}")
     if name is not None and not every:
-        raise OptionError(f"--name {name!r} narrows --all down and says nothing without it; add --all")
+        raise OptionError(f"--name {name!r} narrows {option} down and says nothing without it; add {option}")

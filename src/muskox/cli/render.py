@@ -6,8 +6,7 @@ can move the cursor or rewrite a line.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,18 +38,33 @@ def to_json(value: Any) -> str:
     return msgspec.json.encode(value).decode().translate(_IN_JSON)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Draw a table; as wide as it needs to be where the output is no terminal."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Collection[str] = (), rare: Collection[str] = ()
+) -> None:
+    """Draw a table, as wide as it needs to be; columns in `rare` are left out where they say nothing.
+
+    A terminal wraps a line that is too long, which reads better than cells that are folded.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for name in columns:
-        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=name == "id")
-    for row in rows:
-        drawn.add_row(*(Text(_one_line(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 400, highlight=False).print(drawn)
+    lines = [[_one_line(cell) for cell in row] for row in rows]
+    kept = [at for at, name in enumerate(columns) if name not in rare or any(row[at] not in _NOTHING for row in lines)]
+    drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for at in kept:
+        drawn.add_column(columns[at], justify="right" if columns[at] in right else "left", no_wrap=True)
+    for row in lines:
+        drawn.add_row(*(Text(row[at]) for at in kept))
+    console = Console(width=_WIDEST, highlight=False)
+    with console.capture() as captured:
+        console.print(drawn)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
+
+
+_NOTHING = ("", "0")
+_WIDEST = 2000
 
 
 # --- records for --json -----------------------------------------------------------------
