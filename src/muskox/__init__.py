@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from muskox.app import Muskox
+from muskox.core import events
 from muskox.core.backoff import Exponential, Fixed, Steps
 from muskox.core.errors import (
     DataError,
@@ -24,7 +25,7 @@ from muskox.core.errors import (
     StoreUnsupported,
     WrongState,
 )
-from muskox.core.events import Event
+from muskox.core.events import Event, JobEvent
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Job, JobState, NewJob, Options, Retention
 from muskox.core.seam import World
@@ -48,6 +49,7 @@ __all__ = [
     "Found",
     "Job",
     "JobCancelled",
+    "JobEvent",
     "JobFailed",
     "JobNotFound",
     "JobState",
@@ -75,6 +77,7 @@ __all__ = [
     "WorkerRecord",
     "World",
     "WrongState",
+    "events",
     "on",
     "process",
     "process_others",

@@ -94,6 +94,10 @@ class Muskox:
             self.registry.keep(name, retention)
         return self._queues[name]
 
+    def queues(self) -> list[AppQueue]:
+        """The queues that this program has named so far, by `queue` or by processors."""
+        return [self.queue(name) for name in dict.fromkeys([*self._queues, *self.registry.queues()])]
+
     def include(self, processor: Processor) -> None:
         """Declare the processors and listeners that are marked in an instance of a processor class."""
         include(self.registry, processor)

@@ -185,7 +185,8 @@ class Queue:
     async def result(self, id: str, timeout: float | timedelta | None = None) -> Any:
         """Wait until the job is completed and give what its processor returned.
 
-        Raises `JobFailed`, `JobCancelled`, `ResultTimeout` after `timeout` seconds, `JobNotFound`.
+        Raises `JobFailed`, `JobCancelled`, `ResultTimeout` after `timeout` seconds, `JobNotFound`. A store that
+        gives no answer for a while is asked again within the timeout.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
         return await wait_for_result(await self._open(), self._world, self.name, id, limit)
@@ -230,9 +231,20 @@ class Queue:
         """End a job that has not ended; a run is told to stop and what it settles later changes nothing."""
         return await self._move("cancel", id, lambda store: store.cancel(Selection(self.name, ids=(id,))))
 
+    async def cancel_all(self, name: str | None = None) -> int:
+        """End all jobs that have not ended, or those of one name, as `cancel` does; returns how many."""
+        states = (JobState.WAITING, JobState.DELAYED, JobState.BLOCKED, JobState.ACTIVE)
+        chosen = Selection(self.name, states=states, names=_names(name), limit=BATCH)
+        return await self._all(lambda store: store.cancel(chosen))
+
     async def remove(self, id: str) -> bool:
         """Delete a job in whatever state; returns whether it was there."""
         return await (await self._open()).remove(Selection(self.name, ids=(id,))) == 1
+
+    async def remove_all(self, state: JobState | str | Collection[JobState | str], *, name: str | None = None) -> int:
+        """Delete all jobs in some state, or those of one name among them; returns how many."""
+        chosen = Selection(self.name, states=_states(state), names=_names(name), limit=BATCH)
+        return await self._all(lambda store: store.remove(chosen))
 
     async def drain(self, *, delayed: bool = False) -> int:
         """Delete all jobs that wait, with `delayed` the delayed ones too; returns how many."""

@@ -7,6 +7,7 @@ and does not become deaf.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from typing import Any
 
@@ -64,7 +65,7 @@ async def _follow(
         except StoreUnavailable as error:
             failures += 1
             log.warning("events cannot be read, they will be asked for again: %s", error)
-            await world.sleep(min(5.0, 0.1 * 2**failures))
+            await world.sleep(_rest(failures))
             continue
         failures = 0
         for event in found:
@@ -74,11 +75,40 @@ async def _follow(
 
 
 async def wait_for_result(store: Store, world: World, queue: str, id: str, timeout: float | None) -> Any:
-    """Give the result of a job once it is completed.
+    """Give the result of a job once it is completed; goes on waiting, within the timeout, when the store is away.
 
     Raises `JobFailed`, `JobCancelled`, `ResultTimeout`, or `JobNotFound` when there is no such job.
     """
-    until = None if timeout is None else world.monotonic() + timeout
+    patience = _Patience(world, timeout)
+    failures = 0
+    while True:
+        try:
+            return await _wait(store, queue, id, patience)
+        except StoreUnavailable as error:
+            failures += 1
+            if patience.left() <= _rest(failures):
+                raise
+            log.warning("the result of job %s cannot be read, it will be asked for again: %s", id, error)
+            await world.sleep(_rest(failures))
+
+
+class _Patience:
+    def __init__(self, world: World, timeout: float | None) -> None:
+        self.timeout = math.inf if timeout is None else timeout
+        self._world = world
+        self._until = world.monotonic() + self.timeout
+
+    def left(self) -> float:
+        """Seconds that are left; no end of them where there is no timeout."""
+        return self._until - self._world.monotonic()
+
+
+def _rest(failures: int) -> float:
+    """Seconds to leave a store alone that has given no answer so often."""
+    return min(5.0, 0.1 * 2.0 ** min(failures, 10))
+
+
+async def _wait(store: Store, queue: str, id: str, patience: _Patience) -> Any:
     [latest] = await store.events(after=-1)
     after, ending = latest.offset, None
     while True:
@@ -87,9 +117,11 @@ async def wait_for_result(store: Store, world: World, queue: str, id: str, timeo
             return _result(job, queue, id, ending)
         ending = None
         while ending is None:
-            left = POLL if until is None else until - world.monotonic()
+            left = patience.left()
             if left <= 0:
-                raise ResultTimeout(f"job {id} did not end within {timeout:g} seconds; it is {job.state}, and goes on")
+                raise ResultTimeout(
+                    f"job {id} did not end within {patience.timeout:g} seconds; it is {job.state}, and goes on"
+                )
             found = await store.events(after=after, queue=queue, seconds=min(left, POLL))
             after = found[-1].offset if found else after
             ending = next((event.kind for event in found if _ends(event, id)), None)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from muskox import ActiveJob, DataError, Fixed, JobState, Muskox, OptionError, StoreUnsupported
+from muskox import ActiveJob, DataError, Fixed, JobState, Muskox, OptionError, Processor, StoreUnsupported, process
 from muskox.settings import DEFAULT_URL, masked
 from muskox.testing import FakeWorld, run_jobs
 
@@ -44,6 +44,14 @@ async def test_mission_a01_names_of_queues_and_jobs_are_case_sensitive(ox):
     assert (await ox.queue("Email").counts()).total == 1
     assert ox.queue("email") is ox.queue("email")
     assert ox.queue("email") is not ox.queue("Email")
+
+
+async def test_mission_a01_a_program_knows_its_queues(ox):
+    ox.queue("email")
+    ox.include(type("Files", (Processor,), {"run": process("run")(lambda self: None)}, queue="files")())
+
+    assert [queue.name for queue in ox.queues()] == ["email", "files"]
+    assert ox.queues()[1] is ox.queue("files")
 
 
 async def test_mission_a01_two_applications_are_kept_apart_on_sqlite_by_two_files(tmp_path, world):

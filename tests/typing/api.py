@@ -29,6 +29,7 @@ from muskox import (
     QueueCounts,
     SyncActiveJob,
     WorkerRecord,
+    events,
     on,
     process,
     process_others,
@@ -158,6 +159,8 @@ async def use_queue(queue: Queue, tx: sqlite3.Connection) -> None:
     assert_type(await queue.cancel(job.id), Job)
     assert_type(await queue.remove(job.id), bool)
     assert_type(await queue.drain(delayed=True), int)
+    assert_type(await queue.remove_all(["completed", JobState.FAILED]), int)
+    assert_type(await queue.cancel_all("welcome"), int)
     async for event in queue.events(after=0, kinds=("completed",)):
         assert_type(event, Event)
 
@@ -195,7 +198,8 @@ async def alert(event: Event) -> None: ...
 
 
 @ox.on("completed")
-def note(event: Event) -> None: ...
+def note(event: events.Completed) -> None:
+    assert_type((event.job_id, event.name, event.at), tuple[str, str, datetime])
 
 
 class EmailProcessor(Processor, queue="email"):
