@@ -120,3 +120,14 @@ def test_a_secret_that_is_too_short_is_refused():
 ])  # fmt: skip
 def test_only_this_machine_reaches_a_loopback_address(host, loopback):
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(("query", "level"), [("", 1), ("?durability=fsync", 2), ("?durability=default&patience=3", 1)])
+def test_the_durability_of_the_jobs_holds_for_the_users_too(tmp_path, query, level):
+    engine = open_engine(f"sqlite:///{tmp_path / 'muskox.db'}{query}")
+
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar_one() == level
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar_one() == "wal"
+        assert connection.exec_driver_sql("PRAGMA wal_autocheckpoint").scalar_one() == 0
+    engine.dispose()

@@ -6,6 +6,7 @@ only SQLite understands stands here.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ def open_engine(url: str) -> Engine:
     target = _sqlalchemy_url(url)
     if target.get_backend_name() != "sqlite":
         return create_engine(target, pool_pre_ping=True)
-    engine = create_engine(target, pool_size=8, max_overflow=24)
-    event.listen(engine, "connect", _prepare)
+    # The options behind the question mark are for the store; durability holds for the tables beside it too.
+    full = target.query.get("durability") == "fsync"
+    engine = create_engine(target.set(query={}), pool_size=8, max_overflow=24)
+    event.listen(engine, "connect", partial(_prepare, synchronous="FULL" if full else "NORMAL"))
     event.listen(engine, "begin", _begin)
     return engine
 
@@ -67,7 +70,7 @@ def _sqlalchemy_url(url: str) -> URL:
             )
 
 
-def _prepare(connection: Any, _record: Any) -> None:
+def _prepare(connection: Any, _record: Any, *, synchronous: str) -> None:
     """Set up one connection to SQLite: we say when transactions begin, and wait for other writers."""
     connection.isolation_level = None
     cursor = connection.cursor()
@@ -75,6 +78,7 @@ def _prepare(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode = WAL")
     # The store alone carries the log over into the file; two who do it at the same moment can damage it.
     cursor.execute("PRAGMA wal_autocheckpoint = 0")
+    cursor.execute(f"PRAGMA synchronous = {synchronous}")
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("PRAGMA trusted_schema = OFF")
     cursor.close()
