@@ -22,6 +22,11 @@ _TABLE = """
 CREATE TABLE jobs (id INTEGER PRIMARY KEY, state INTEGER NOT NULL, data TEXT NOT NULL);
 CREATE INDEX jobs_waiting ON jobs (id) WHERE state = 0;
 """
+# The same with ids made by clients, as every queue needs that may be asked again.
+_TABLE_WITH_IDS = """
+CREATE TABLE jobs (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, state INTEGER NOT NULL, data TEXT NOT NULL);
+CREATE INDEX jobs_waiting ON jobs (seq) WHERE state = 0;
+"""
 _ADD = "INSERT INTO jobs (state, data) VALUES (0, ?)"
 _CLAIM = """
 UPDATE jobs
@@ -29,6 +34,7 @@ SET state = 1
 WHERE id IN (SELECT id FROM jobs WHERE state = 0 ORDER BY id LIMIT ?)
 RETURNING id, data
 """
+_CLAIM_WITH_IDS = _CLAIM.replace("WHERE id IN (SELECT id", "WHERE seq IN (SELECT seq").replace("BY id", "BY seq")
 _SETTLE = "UPDATE jobs SET state = 2 WHERE id = ?"
 
 
@@ -48,9 +54,9 @@ def fill(path: str, jobs: int, batch: int) -> dict[str, float]:
 
 
 def fill_ids(path: str, jobs: int, batch: int) -> dict[str, float]:
-    """`fill`, with a random id made by the client for each job, as every queue needs that may be asked again."""
+    """`fill`, with a random id made by the client for each job."""
     db = _connect(path)
-    db.executescript("CREATE TABLE jobs (id TEXT PRIMARY KEY, state INTEGER NOT NULL, data TEXT NOT NULL)")
+    db.executescript(_TABLE_WITH_IDS)
     begun = time.perf_counter()
     for numbers in _batches(range(jobs), batch):
         rows = [(str(uuid.uuid4()), msgspec.json.encode({"index": index}).decode()) for index in numbers]
@@ -62,9 +68,10 @@ def fill_ids(path: str, jobs: int, batch: int) -> dict[str, float]:
     return {"rate": rate}
 
 
-async def drain(path: str) -> dict[str, float]:
+async def drain(path: str, with_ids: bool = False) -> dict[str, float]:
     """Claim, decode, call and settle until nothing is left, one transaction per batch."""
     db = _connect(path)
+    claim = _CLAIM_WITH_IDS if with_ids else _CLAIM
     done = 0
 
     async def noop(index: int) -> None:  # noqa: ARG001 - as ours has
@@ -74,7 +81,7 @@ async def drain(path: str) -> dict[str, float]:
     begun, used = time.perf_counter(), time.process_time()
     while True:
         db.execute("BEGIN IMMEDIATE")
-        claimed = db.execute(_CLAIM, (BATCH,)).fetchall()
+        claimed = db.execute(claim, (BATCH,)).fetchall()
         for _, data in claimed:
             await noop(**msgspec.json.decode(data))
         db.executemany(_SETTLE, [(id,) for id, _ in claimed])
