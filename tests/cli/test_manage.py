@@ -104,6 +104,7 @@ REFUSED = [
     (2, ["counts", "sqlite:///x.db"], "give it as --url sqlite:///x.db"),
     (2, ["counts", "--url", "mongo://x"], "no store for URLs that begin with 'mongo'"),
     (1, ["counts", "--url", "sqlite:///nowhere/x.db"], "make it first"),
+    (2, ["events", "--queue", "e mail"], "queue name 'e mail' is not allowed"),
     (2, ["events", "--kind", "nope"], "'nope' is not one of"),
 ]
 

@@ -32,6 +32,8 @@ def events(
     ox: Muskox, *, follow: bool, last: int | None, queue: str | None, kinds: tuple[str, ...], as_json: bool
 ) -> None:
     """Print the facts that the store keeps about jobs and queues."""
+    if queue is not None:
+        ox.queue(queue)  # raises for what is no name of a queue
     back = last if last is not None else 0 if follow else 20
     with suppress(KeyboardInterrupt):
         asyncio.run(_print(ox, queue, kinds, back=back, follow=follow, as_json=as_json))
