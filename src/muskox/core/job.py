@@ -147,11 +147,13 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     options: Options = _NO_OPTIONS
 
     def __post_init__(self) -> None:
+        # Made by the thousand for bulk adds: what is usual is passed by the shortest test.
         check_id(self.id)
-        check_queue_name(self.queue)
-        check_job_name(self.name)
-        _check_whole("priority", self.priority, -PRIORITY_RANGE, PRIORITY_RANGE, "higher runs sooner, 0 is usual")
-        if not _is_within(self.delay, 0, LONGEST_DELAY):
+        if (self.queue, self.name) not in _seen_names:
+            _see_names(self.queue, self.name)
+        if type(self.priority) is not int or not -PRIORITY_RANGE <= self.priority <= PRIORITY_RANGE:
+            _check_whole("priority", self.priority, -PRIORITY_RANGE, PRIORITY_RANGE, "higher runs sooner, 0 is usual")
+        if self.delay != 0 and not _is_within(self.delay, 0, LONGEST_DELAY):
             raise OptionError(f"delay must be between 0 and {LONGEST_DELAY:.0f} seconds, not {self.delay!r}")
 
 
@@ -248,6 +250,17 @@ def seconds(value: float | timedelta, what: str) -> float:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _MOST_NAME = 255
+_MOST_SEEN = 1000
+_seen_names: set[tuple[str, str]] = set()
+"""Names of queue and job that were checked before and found good."""
+
+
+def _see_names(queue: str, name: str) -> None:
+    check_queue_name(queue)
+    check_job_name(name)
+    if len(_seen_names) >= _MOST_SEEN:
+        _seen_names.clear()
+    _seen_names.add((queue, name))
 
 
 def check_queue_name(name: str) -> str:

@@ -174,9 +174,10 @@ def decide(job: Job, rules: Rules, outcome: Outcome, *, chance: float) -> Settle
     """
     lease = job.lease
     assert lease is not None, "only a claimed job has an outcome"
+    if isinstance(outcome, Returned):
+        # Not a case below: matching it costs as much as all the rest that is decided for a job that ends well.
+        return Complete(lease, outcome.result, outcome.unkept, rules.keep_completed)
     match outcome:
-        case Returned(result, unkept):
-            return Complete(lease, result, unkept, rules.keep_completed)
         case Interrupted():
             return Release(lease)
         case Died(failure) if job.stalls >= rules.max_stalls:

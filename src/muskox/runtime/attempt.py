@@ -28,6 +28,8 @@ __all__ = ["Attempt"]
 
 log = logging.getLogger("muskox.worker")
 
+_NOTHING = Returned()
+
 
 class Attempt:
     """Calls processors of each mode; one for a whole worker."""
@@ -69,7 +71,7 @@ class Attempt:
             return Raised(describe(error), error)
         except BaseException as error:  # noqa: BLE001 - a processor is foreign code and may raise anything, SystemExit included
             return Raised(describe(error, final_on=declaration.final_on), error)
-        return Returned() if value is None else self._returned(value)
+        return _NOTHING if value is None else self._returned(value)
 
     async def _call_in_thread(self, run: Run, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         try:

@@ -14,10 +14,10 @@ from muskox.store.protocol import Store, Want
 
 __all__ = ["Claimer", "Listener"]
 
-MOST = 200
+MOST = 250
 """Jobs in one claim; larger ones gain little and take longer to run out."""
 
-AHEAD = 3
+AHEAD = 4
 """At most so many times the slots are claimed beyond them."""
 
 Arrived = Callable[[list[Job], float], None]
@@ -84,7 +84,8 @@ class Claimer:
             self._asked -= room
         # About as many runs as ended since the claim before will end until the next: so many, for each of the
         # two claims, may be fetched ahead. While runs are long none end, and nothing is fetched only to wait here.
-        self._ahead = min(self._slots * AHEAD, 2 * (self._ended - self._ended_before))
+        # It goes down by halves, since two claims may be answered at once.
+        self._ahead = min(self._slots * AHEAD, max(2 * (self._ended - self._ended_before), self._ahead // 2))
         self._ended_before = self._ended
         if len(jobs) < room:
             self.hungry = False

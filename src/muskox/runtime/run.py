@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 
+import msgspec
+
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Job, Lease
 from muskox.core.life import Interrupted, Outcome, Rules, TimedOut
@@ -24,25 +26,22 @@ class Stop(StrEnum):
     SHUTDOWN = "shutdown"
 
 
-class Run:
-    """A claimed job on its way through this worker."""
+class Run(msgspec.Struct, gc=False, eq=False):
+    """A claimed job on its way through this worker.
 
-    __slots__ = ("declaration", "halt", "job", "lease", "rules", "since", "stop", "until")
+    `since` is when it was asked for and `until` when its lease is over if it cannot be renewed, both by the
+    monotonic clock. `halt` ends the call in progress; it is None while there is none, so that a run is never
+    part of a cycle that lasts.
+    """
 
-    def __init__(
-        self, job: Job, lease: Lease, declaration: Declaration, rules: Rules, since: float, until: float
-    ) -> None:
-        self.job = job
-        self.lease = lease
-        self.declaration = declaration
-        self.rules = rules
-        self.since = since
-        """When it was asked for, by the monotonic clock."""
-        self.until = until
-        """When the lease is over if it cannot be renewed, by the same clock."""
-        self.stop: Stop | None = None
-        self.halt: Callable[[], object] | None = None
-        """Ends the call in progress; None while there is none."""
+    job: Job
+    lease: Lease
+    declaration: Declaration
+    rules: Rules
+    since: float
+    until: float
+    stop: Stop | None = None
+    halt: Callable[[], object] | None = None
 
     def told_to_stop(self) -> bool:
         """Whether the run was told to stop, for whatever reason."""

@@ -27,7 +27,9 @@ __all__ = ["Runs"]
 
 log = logging.getLogger("muskox.worker")
 
-MOST_RULES = 1000
+MOST_PLANS = 1000
+
+_Key = tuple[str, str, Options, int | None]
 
 
 class Runs:
@@ -47,7 +49,7 @@ class Runs:
         self._ended = 0
         self._loop = asyncio.get_running_loop()
         self._held: dict[int, Run] = {}
-        self._rules: dict[tuple[int, Options, int | None], Rules] = {}
+        self._plans: dict[_Key, tuple[Declaration, Rules]] = {}
         self.closed = False
 
     def join(self, slots: Slots, settler: Settler, deadlines: Deadlines, teller: Teller, hearing: Hearing) -> None:
@@ -75,24 +77,27 @@ class Runs:
             self.slots.give(runs)
 
     def _take(self, job: Job, since: float) -> Run | None:
-        declaration = self._registry.find(job.queue, job.name)
-        if job.lease is None or declaration is None:
+        key = job.queue, job.name, job.options, job.attempts
+        plan = self._plans.get(key) or self._plan(key)
+        if plan is None or job.lease is None:
             log.error("job %s named %s was claimed but has no processor here", job.id, job.name)
             return None
-        return Run(job, job.lease, declaration, self._rules_for(declaration, job), since, since + self._lease)
+        return Run(job, job.lease, *plan, since, since + self._lease)
 
-    def _rules_for(self, declaration: Declaration, job: Job) -> Rules:
-        key = id(declaration), job.options, job.attempts
-        rules = self._rules.get(key)
-        if rules is None:
-            options = job.options.over(declaration.options)
-            if job.attempts is not None:
-                options = Options(job.attempts, options.backoff, options.timeout, options.max_stalls, options.keep_for)
-            rules = Rules.of(options, self._registry.retention(job.queue), declaration.backoff)
-            if len(self._rules) >= MOST_RULES:
-                self._rules.clear()
-            self._rules[key] = rules
-        return rules
+    def _plan(self, key: _Key) -> tuple[Declaration, Rules] | None:
+        """Who runs jobs of this kind, and by which rules; worked out once for all that are alike."""
+        queue, name, options, attempts = key
+        declaration = self._registry.find(queue, name)
+        if declaration is None:
+            return None
+        options = options.over(declaration.options)
+        if attempts is not None:
+            options = Options(attempts, options.backoff, options.timeout, options.max_stalls, options.keep_for)
+        if len(self._plans) >= MOST_PLANS:
+            self._plans.clear()
+        plan = declaration, Rules.of(options, self._registry.retention(queue), declaration.backoff)
+        self._plans[key] = plan
+        return plan
 
     def give_back(self, runs: Sequence[Run]) -> None:
         """Release runs that were not begun."""
@@ -125,21 +130,21 @@ class Runs:
 
     def settled(self, batch: Sequence[Settlement], lost: set[int]) -> None:
         """Let go of runs whose settlement is written, and tell listeners."""
-        heard = self._registry.heard()
+        heard = bool(self._registry.heard())
         for settlement in batch:
             lease = settlement.lease
-            run = self._held.get(lease.token)
-            self._forget(lease)
+            run = self._held.pop(lease.token, None)
             if lease.token in lost:
                 log.warning(
                     "job %s was no longer ours when attempt %d ended: nothing was written", lease.job_id, lease.attempt
                 )
             elif heard or type(settlement) is life.Fail:
                 self.hearing.hear_settled(settlement, run.job.stalls if run is not None else 0)
+        self.teller.forget(one.lease for one in batch)
 
     def _forget(self, lease: Lease) -> None:
         self._held.pop(lease.token, None)
-        self.teller.forget(lease)
+        self.teller.forget((lease,))
 
     def lost(self, leases: Sequence[Lease]) -> None:
         """Stop runs whose lease is worth nothing any more: cancelled, removed, or given to another worker."""

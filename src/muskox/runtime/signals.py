@@ -7,8 +7,10 @@ afterwards. What a stop means is the worker's own affair.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
+import sys
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["run_until_signal"]
 
+log = logging.getLogger("muskox.worker")
+
 _CAUGHT = (signal.SIGTERM, signal.SIGINT)
+_LAST_WORDS = 1.0
+"""Seconds that runs which were given up may still take to end when the process does."""
 
 
 async def run_until_signal(worker: Worker) -> None:
@@ -31,6 +37,24 @@ async def run_until_signal(worker: Worker) -> None:
     follow_supervisor()
     with _Caught(worker, asyncio.get_running_loop()):
         await worker.run()
+        await _end_strays()
+
+
+async def _end_strays() -> None:
+    """Cancel what was given up and runs on in this loop; what does not end by that is ended with the process.
+
+    Else the loop would wait for it without end, and the process would have to be killed.
+    """
+    strays = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in strays:
+        task.cancel()
+    pending = (await asyncio.wait(strays, timeout=_LAST_WORDS))[1] if strays else ()
+    if pending:
+        log.warning("%d runs do not end when they are cancelled; the process ends without them", len(pending))
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 class _Caught:

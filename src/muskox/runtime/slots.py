@@ -45,7 +45,7 @@ class Slots:
         self.ended = ended
         self._world = world
         self._resting: deque[asyncio.Future[None]] = deque()
-        self._waking = False
+        self.waking = False
         self._slots: set[_Slot] = set()
 
     def open(self) -> None:
@@ -79,18 +79,18 @@ class Slots:
 
     def wake_one(self) -> None:
         """Let one resting slot look into the buffer, unless one is just waking up."""
-        while self._resting and not self._waking:
+        while self._resting and not self.waking:
             bell = self._resting.popleft()
             if not bell.done():
                 bell.set_result(None)
-                self._waking = True
+                self.waking = True
 
     async def rest(self) -> None:
         """Sleep until `wake_one`."""
         bell: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._resting.append(bell)
         await bell
-        self._waking = False
+        self.waking = False
 
     def abandon(self, run: Run) -> bool:
         """Give up on a run that does not stop when told to: its slot is replaced and its outcome dropped.
@@ -124,7 +124,7 @@ class _Slot:
                 await slots.rest()
                 continue
             run = waiting.popleft()
-            if waiting:
+            if waiting and not slots.waking:
                 slots.wake_one()
             self.run = run
             slots.running += 1
@@ -137,7 +137,7 @@ class _Slot:
             self._slots.ended(run, outcome)
 
     async def _perform(self, run: Run) -> Outcome:
-        if run.stop is not None:
+        if run.told_to_stop():
             return stopped(run)
         run.halt = self._halt
         if run.rules.timeout is not None:
@@ -150,7 +150,7 @@ class _Slot:
             outcome = stopped(run)
         finally:
             run.halt = None
-        if run.told_to_stop():
+        if run.stop is not None:
             await self._settle_down()
         return outcome
 

@@ -7,7 +7,7 @@ are all kept up to the cap of the store. Writing is the settler's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from muskox.core.errors import LeaseLost
 from muskox.core.job import Lease
@@ -68,10 +68,11 @@ class Teller:
             draft.progress = draft.progress if draft.progress is not None else note.progress
             draft.lines[:0] = note.lines
 
-    def forget(self, lease: Lease) -> None:
-        """Drop the count of a run that has ended."""
+    def forget(self, leases: Iterable[Lease]) -> None:
+        """Drop the counts of runs that have ended."""
         if self._told:
-            self._told.pop(lease.token, None)
+            for lease in leases:
+                self._told.pop(lease.token, None)
 
     def _draft(self, lease: Lease) -> _Draft:
         draft = self._drafts.get(lease.token)

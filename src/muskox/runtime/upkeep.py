@@ -38,15 +38,20 @@ class Recover:
     ) -> None:
         self._store = store
         self._world = world
+        self._lease = lease
         self._beat = min(1.0, lease / 3)
         self._recovered = recovered
+        self._waited = False
         self._clocks = world.now(), world.monotonic()
 
     async def turn(self) -> float:
-        if self._jumped():
-            # All leases look over at once. Live workers renew theirs within a beat; the dead ones can wait for that.
+        if self._jumped() and not self._waited:
+            # All leases look over at once. Live workers renew theirs within a beat; the dead ones can wait for that,
+            # but only once: a worker that is always late must recover them all the same.
+            self._waited = True
             log.warning("the clock jumped, or this process was frozen: recovery waits for leases to be renewed")
             return 3 * self._beat
+        self._waited = False
         found = await self._store.recover(limit=BATCH)
         if found:
             self._recovered(found)
@@ -55,7 +60,7 @@ class Recover:
     def _jumped(self) -> bool:
         before, self._clocks = self._clocks, (self._world.now(), self._world.monotonic())
         wall, steady = (new - old for new, old in zip(self._clocks, before, strict=True))
-        return wall - steady > 2.0 or steady > 10 * self._beat + 5.0
+        return wall - steady > 2.0 or steady > max(2.0 * self._beat, self._lease / 2)
 
 
 class Clear:

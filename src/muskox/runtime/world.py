@@ -11,7 +11,6 @@ import random
 import secrets
 import threading
 import time
-import uuid
 from collections.abc import Coroutine
 from typing import Any
 
@@ -46,7 +45,9 @@ class RealWorld:
         ticks = time.time_ns() * 4096 // 1_000_000
         with self._lock:
             self._last = ticks = max(ticks, self._last + 1)
-        return str(uuid.UUID(int=_layout(ticks >> 12, ticks & 0xFFF, random.getrandbits(62))))
+        text = f"{_layout(ticks >> 12, ticks & 0xFFF, random.getrandbits(62)):032x}"
+        # By hand, since uuid.UUID takes three times as long to do the same.
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -37,14 +37,16 @@ class _Lane(NamedTuple):
 
 
 _Row = tuple[Any, ...]
-_Pick = tuple[_Lane, _Row]
-"""A job about to be claimed: its lane, and its row of the statement `pick`."""
+"""A job about to be claimed: a row of the statement `pick`, which begins with its lane."""
+
+_Lanes = dict[int, _Lane]
 
 
 class Claimed(NamedTuple):
     """What a claim moved. Made into jobs by whoever asked, in its own thread, since the line's time is dear."""
 
-    picks: list[_Pick]
+    lanes: _Lanes
+    picks: list[_Row]
     token: int
     at: int
     worker: str
@@ -52,8 +54,8 @@ class Claimed(NamedTuple):
     def jobs(self) -> list[Job]:
         """The jobs, as they are now."""
         return [
-            rows.claimed(row, lane.queue_name, lane.name, token, self.at, self.worker)
-            for token, (lane, row) in enumerate(self.picks, self.token)
+            rows.claimed(row, self.lanes[row[0]].queue_name, self.lanes[row[0]].name, token, self.at, self.worker)
+            for token, row in enumerate(self.picks, self.token)
         ]
 
 
@@ -61,66 +63,69 @@ def claim(tx: Tx, wants: Sequence[Want], limit: int, worker: str, lease: float) 
     """Move the next jobs to active, each with a fence of its own."""
     lanes = _open_lanes(tx, wants)
     if not lanes or limit < 1:
-        return Claimed([], 0, tx.now, worker)
+        return Claimed({}, [], 0, tx.now, worker)
     picks = _pick(tx, lanes, limit)
     token = tx.take_tokens(len(picks))
     until = tx.now + int(lease * 1_000_000)
-    seqs = text([row[0] for _, row in picks])
+    seqs = text([row[1] for row in picks])
     tx.execute("claim", {"seqs": seqs, "token": token, "until": until, "worker": worker, "now": tx.now})
-    _tell(tx, picks)
-    return Claimed(picks, token, tx.now, worker)
+    _tell(tx, lanes, picks)
+    return Claimed(lanes, picks, token, tx.now, worker)
 
 
-def _open_lanes(tx: Tx, wants: Sequence[Want]) -> list[_Lane]:
-    wanted = {want.queue: want.names for want in wants}
+def _open_lanes(tx: Tx, wants: Sequence[Want]) -> _Lanes:
+    wanted: dict[str, frozenset[str] | None] = {}
+    for want in wants:
+        known = wanted.get(want.queue, frozenset())
+        wanted[want.queue] = None if known is None or want.names is None else known | want.names
     lanes = map(_Lane._make, tx.all("open_lanes", {"queues": text(list(wanted))}))
-    return [lane for lane in lanes if (names := wanted[lane.queue_name]) is None or lane.name in names]
+    return {lane.id: lane for lane in lanes if (names := wanted[lane.queue_name]) is None or lane.name in names}
 
 
-def _pick(tx: Tx, lanes: list[_Lane], limit: int) -> list[_Pick]:
-    picks = _next_of(tx, lanes[0], limit) if len(lanes) == 1 else list(islice(_in_turn(tx, lanes, limit), limit))
+def _pick(tx: Tx, lanes: _Lanes, limit: int) -> list[_Row]:
+    if len(lanes) == 1:
+        picks = tx.all("pick", {"lane": next(iter(lanes)), "limit": limit})
+    else:
+        picks = list(islice(_in_turn(tx, lanes, limit), limit))
     aged = (tx.turn + limit) // AGED_TURN
     old = _oldest(tx, lanes, aged) if aged else []
     if old:
-        taken = {row[0] for _, row in old}
-        picks = [*old, *(pick for pick in picks if pick[1][0] not in taken)][:limit]
+        taken = {row[1] for row in old}
+        picks = [*old, *(row for row in picks if row[1] not in taken)][:limit]
     tx.turn = (tx.turn + len(picks)) % AGED_TURN
     return picks
 
 
-def _next_of(tx: Tx, lane: _Lane, limit: int) -> list[_Pick]:
-    return [(lane, row) for row in tx.all("pick", {"lane": lane.id, "limit": limit})]
-
-
-def _in_turn(tx: Tx, lanes: list[_Lane], limit: int) -> Iterable[_Pick]:
+def _in_turn(tx: Tx, lanes: _Lanes, limit: int) -> Iterable[_Row]:
     """The first of each queue, then the second of each …; within a queue by place, whatever the lane."""
-    queues: dict[int, list[list[_Pick]]] = {}
-    for lane in lanes:
-        queues.setdefault(lane.queue, []).append(_next_of(tx, lane, limit))
+    queues: dict[int, list[list[_Row]]] = {}
+    for lane in lanes.values():
+        queues.setdefault(lane.queue, []).append(tx.all("pick", {"lane": lane.id, "limit": limit}))
     lines = [merge(*picks, key=_place) for picks in queues.values()]
     # Another queue begins each time, so that claims of single jobs take turns too.
     first = tx.token % len(lines)
     lines = lines[first:] + lines[:first]
-    return (pick for pick in chain.from_iterable(zip_longest(*lines)) if pick is not None)
+    return (row for row in chain.from_iterable(zip_longest(*lines)) if row is not None)
 
 
-def _place(pick: _Pick) -> tuple[int, int, int]:
-    seq, _, priority, arrival, *_ = pick[1]
+def _place(row: _Row) -> tuple[int, int, int]:
+    _, seq, _, priority, arrival, *_ = row
     return -priority, arrival, seq
 
 
-def _oldest(tx: Tx, lanes: list[_Lane], limit: int) -> list[_Pick]:
+def _oldest(tx: Tx, lanes: _Lanes, limit: int) -> list[_Row]:
     values = {"before": tx.now - AGED_AFTER, "limit": limit}
-    found = [(lane, row) for lane in lanes for row in tx.all("pick_oldest", {"lane": lane.id, **values})]
-    return sorted(found, key=lambda pick: (pick[1][3], pick[1][0]))[:limit]
+    found = [row for lane in lanes for row in tx.all("pick_oldest", {"lane": lane, **values})]
+    return sorted(found, key=lambda row: (row[4], row[1]))[:limit]
 
 
-def _tell(tx: Tx, picks: list[_Pick]) -> None:
+def _tell(tx: Tx, lanes: _Lanes, picks: list[_Row]) -> None:
     """Count the jobs by lanes, and tell of them queue by queue in the order in which they were claimed."""
-    claimed = Counter([lane for lane, _ in picks])
+    claimed = Counter([row[0] for row in picks])
     for lane, count in claimed.items():
-        tx.count(lane.id, _W, _A, count)
-    for queue in {lane.queue: None for lane in claimed}:
-        tx.tell(queue, "active", [(row[1], lane.name, row[4] + 1) for lane, row in picks if lane.queue == queue])
+        tx.count(lane, _W, _A, count)
+    for queue in {lanes[lane].queue: None for lane in claimed}:
+        facts = [(row[2], lanes[row[0]].name, row[5] + 1) for row in picks if lanes[row[0]].queue == queue]
+        tx.tell(queue, "active", facts)
         if tx.waiting_in(queue) == 0:
             tx.tell(queue, "drained", [()])

@@ -6,6 +6,7 @@ What is written through them is not its business.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sqlite3
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from muskox.core.errors import (
     StoreUnsupported,
 )
 
-__all__ = ["Location", "connect", "is_busy", "is_undecodable", "parse", "prepare", "translate"]
+__all__ = ["Location", "connect", "is_busy", "is_mended", "is_undecodable", "parse", "prepare", "translate"]
+
+log = logging.getLogger("muskox.store")
 
 OLDEST = (3, 35, 0)
 """RETURNING needs 3.35."""
@@ -90,6 +93,13 @@ def prepare(location: Location) -> None:
         )
     if location.path is None:
         return
+    if not is_mended(sqlite3.sqlite_version_info):
+        log.info(
+            "SQLite %s has the WAL-reset race that 3.51.3 mends: checkpoints are made by writers only, "
+            "and other programs on %s should set wal_autocheckpoint = 0",
+            sqlite3.sqlite_version,
+            location.path,
+        )
     folder = location.path.parent
     if not folder.is_dir():
         raise StoreUnavailable(f"there is no folder {folder} for the database {location.path.name}; make it first")
@@ -108,6 +118,11 @@ def prepare(location: Location) -> None:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreReadOnly(f"{said}; check who may write there") from error
         raise StoreUnavailable(f"{said}; free what is used up and try again") from error
+
+
+def is_mended(version: tuple[int, ...]) -> bool:
+    """Whether a release of SQLite is free of the WAL-reset race."""
+    return version >= FIXED[0] or any(version[:2] == fixed[:2] and version >= fixed for fixed in FIXED[1:])
 
 
 def file_system(folder: Path) -> str:

@@ -22,6 +22,8 @@ __all__ = ["add", "annotate", "fence", "find_lane", "get", "remove", "renew", "s
 
 _W, _D, _A = NUMBER[JobState.WAITING], NUMBER[JobState.DELAYED], NUMBER[JobState.ACTIVE]
 _C, _F = NUMBER[JobState.COMPLETED], NUMBER[JobState.FAILED]
+_TOGETHER = 500
+"""Jobs in one text, which SQLite takes up to a length of 1 GB."""
 _MOST_LINES = 1000
 _MOST_LINE = 4000
 
@@ -60,7 +62,9 @@ def add(tx: Tx, jobs: Sequence[NewJob]) -> list[Added]:
     """Store new jobs; those with known ids are answered with what is there."""
     answers: list[Added] = []
     for _, run in groupby(jobs, key=lambda job: (job.queue, job.name, job.priority, job.delay, job.options)):
-        answers += _add_alike(tx, list(run))
+        alike = list(run)
+        for first in range(0, len(alike), _TOGETHER):
+            answers += _add_alike(tx, alike[first : first + _TOGETHER])
     return answers
 
 
@@ -87,12 +91,12 @@ def _add_new(tx: Tx, jobs: list[NewJob], values: dict[str, Any]) -> list[Added] 
     if done.rowcount != len(jobs):
         tx.db.execute("ROLLBACK TO adding")
     tx.db.execute("RELEASE adding")
-    return [Added(rows.fresh(job, tx.now), True) for job in jobs] if done.rowcount == len(jobs) else None
+    return rows.added(jobs, tx.now) if done.rowcount == len(jobs) else None
 
 
 def _add_one(tx: Tx, job: NewJob, values: dict[str, Any]) -> Added:
     if tx.execute("add_job", {**values, "id": job.id, "data": job.data}).rowcount == 1:
-        return Added(rows.fresh(job, tx.now), True)
+        return rows.added([job], tx.now)[0]
     [known] = get(tx, job.queue, [job.id])
     assert known is not None, "the id was refused because it is there"
     return Added(known, False)

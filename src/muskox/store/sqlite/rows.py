@@ -9,9 +9,10 @@ import msgspec
 
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Job, JobState, Lease, NewJob, Options
+from muskox.store.protocol import Added
 from muskox.store.sqlite.tx import NUMBER, STATE
 
-__all__ = ["claimed", "columns", "failure_text", "fresh", "full"]
+__all__ = ["added", "claimed", "columns", "failure_text", "full"]
 
 _NO_OPTIONS = Options()
 _ACTIVE = NUMBER[JobState.ACTIVE]
@@ -23,7 +24,7 @@ _encoder = msgspec.json.Encoder()
 
 def claimed(row: tuple[Any, ...], queue: str, name: str, token: int, now: int, worker: str) -> Job:
     """The job that a row of `pick` becomes when it is claimed."""
-    seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress = row
+    _, seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress = row
     return Job(
         id, queue, name, JobState.ACTIVE, priority, data, attempt + 1, attempts, stalls, releases,
         _NO_OPTIONS if options is None else _read_options(options),
@@ -32,13 +33,20 @@ def claimed(row: tuple[Any, ...], queue: str, name: str, token: int, now: int, w
     )  # fmt: skip
 
 
-def fresh(new: NewJob, now: int) -> Job:
-    """The job that a new one becomes when it is stored."""
-    delayed = new.delay > 0
-    return Job(
-        new.id, new.queue, new.name, JobState.DELAYED if delayed else JobState.WAITING, new.priority, new.data,
-        0, new.options.attempts, 0, 0, new.options, now, now + int(new.delay * 1_000_000) if delayed else None,
-    )  # fmt: skip
+def added(jobs: list[NewJob], now: int) -> list[Added]:
+    """The jobs that new ones become when they are stored; alike in all but id and data."""
+    first = jobs[0]
+    delayed = first.delay > 0
+    state = JobState.DELAYED if delayed else JobState.WAITING
+    due = now + int(first.delay * 1_000_000) if delayed else None
+    queue, name, priority, options = first.queue, first.name, first.priority, first.options
+    return [
+        Added(
+            Job(job.id, queue, name, state, priority, job.data, 0, options.attempts, 0, 0, options, now, due),
+            True,
+        )
+        for job in jobs
+    ]
 
 
 def columns(new: NewJob, now: int) -> dict[str, Any]:

@@ -69,7 +69,7 @@ SELECT id, waiting FROM muskox_lanes WHERE queue = :queue;
 
 -- name: pick
 -- The next of a lane, in the order in which they are claimed.
-SELECT seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress
+SELECT lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress
 FROM muskox_jobs
 WHERE lane = :lane AND state = 0
 ORDER BY priority DESC, arrival, seq
@@ -85,7 +85,7 @@ WITH RECURSIVE levels (priority, depth) AS (
     FROM levels
     WHERE levels.priority IS NOT NULL AND depth < 64
 )
-SELECT seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress
+SELECT lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress
 FROM muskox_jobs
 WHERE seq IN (
     SELECT (
