@@ -161,7 +161,7 @@ def bind(function: Callable[..., Any], where: str) -> Binding:
 def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except Exception as error:  # annotations are foreign code and may fail in any way
+    except Exception as error:  # noqa: BLE001 - annotations are foreign code and may fail in any way
         raise DeclarationError(
             f"{where}: its annotations cannot be resolved ({error}); "
             "import the types at run time, not under TYPE_CHECKING, and at module level"

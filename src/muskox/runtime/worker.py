@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
+from typing import Self
 
 import msgspec
 
@@ -143,9 +144,9 @@ class Worker:
         self._ears = Threads(world, 1)
         self._hearing = Hearing(world, self._registry, self._ears.call)
         self._runs = runs = Runs(world, self._registry, lease=settings.lease, some_ended=self._some_ended)
-        teller = Teller(store, settings.data_limit, lambda: self._settling.wake())
+        teller = Teller(store, settings.data_limit, self._wake_settler)
         attempt = Attempt(teller, threads=self._threads, children=self._children, data_limit=settings.data_limit)
-        deadlines = Deadlines(world, runs.abandon, lambda: self._timing.wake())
+        deadlines = Deadlines(world, runs.abandon, self._wake_timer)
         self._slots = Slots(world, settings.concurrency, attempt, begun=deadlines.watch, ended=runs.ended)
         self._settler = Settler(store, teller, runs.settled)
         self._claimer = Claimer(
@@ -175,6 +176,12 @@ class Worker:
         self._loops = [
             self._settling, self._timing, self._listening, *self._claiming, *map(self._loop, others),
         ]  # fmt: skip
+
+    def _wake_settler(self) -> None:
+        self._settling.wake()
+
+    def _wake_timer(self) -> None:
+        self._timing.wake()
 
     def _loop(self, duty: Duty) -> Loop:
         return Loop(duty, self._world, self._report)
@@ -245,7 +252,7 @@ class Worker:
         self._ears.close()
         await self._children.close()
 
-    async def __aenter__(self) -> Worker:
+    async def __aenter__(self) -> Self:
         self._task = self._world.spawn(self.run(), name="muskox-worker")
         started = self._world.spawn(self._ready.wait(), name="muskox-started")
         await asyncio.wait([self._task, started], return_when=asyncio.FIRST_COMPLETED)

@@ -8,11 +8,12 @@ does not know what the steps do.
 from __future__ import annotations
 
 import asyncio
-import os
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from muskox.core.errors import StoreError, StoreUnavailable
@@ -152,7 +153,7 @@ class Line:
         wanted = [waiting for waiting in batch if not waiting[2].cancelled()]
         try:
             tx, values = self._transact([step for step, _, _ in wanted])
-        except BaseException as error:  # whatever a step raised belongs to its caller
+        except BaseException as error:  # noqa: BLE001 - whatever a step raised belongs to its caller
             if len(wanted) > 1 and not isinstance(error, StoreUnavailable):
                 return [answer for one in wanted for answer in self._run_together([one])]
             return [(loop, (future, None, error)) for _, loop, future in wanted]
@@ -166,9 +167,7 @@ class Line:
             tx = Tx(self._db, self._world)
             try:
                 self._db.execute("BEGIN IMMEDIATE" if self._writing else "BEGIN")
-                values: list[Any] = []
-                self._finish(tx, lambda tx: values.extend([step(tx) for step in steps]))
-                return tx, values
+                return tx, self._finish(tx, partial(_run_all, steps))
             except sqlite3.Error as error:
                 self._undo()
                 if is_undecodable(error) and self._db.text_factory is str:
@@ -225,10 +224,14 @@ class Line:
         if self._location.path is None:
             return
         try:
-            if os.stat(f"{self._location.path}-wal").st_size > most:
+            if Path(f"{self._location.path}-wal").stat().st_size > most:
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except (sqlite3.Error, OSError):  # locked or full: the next commit tries again
             return
+
+
+def _run_all(steps: list[Step], tx: Tx) -> list[Any]:
+    return [step(tx) for step in steps]
 
 
 def _lenient(raw: bytes) -> str:
