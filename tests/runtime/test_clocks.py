@@ -206,6 +206,46 @@ async def test_fault_t04_a_machine_that_slept_goes_on_with_what_nobody_took(stag
     assert (settled.state, settled.stalls) == (JobState.COMPLETED, 0)
 
 
+async def test_fault_w04_a_worker_that_was_frozen_does_not_take_its_own_jobs_for_stalled(stage: Stage) -> None:
+    gate = asyncio.Event()
+
+    @stage.queue.processor("long")
+    async def long() -> str:
+        await gate.wait()
+        return "done"
+
+    async with stage.ox.worker(lease=3):
+        job = await stage.queue.add("long")
+        await reached(stage.queue, job, lambda now: now.state is JobState.ACTIVE)
+        await stage.pass_time(2)
+        stage.world.advance(4)
+        await stage.pass_time(6)
+        between = await stage.queue.get(job.id)
+        gate.set()
+        async with stage.ticking():
+            await ended(stage.queue, job)
+
+    assert between is not None
+    assert (between.state, between.stalls) == (JobState.ACTIVE, 0)
+
+
+async def test_a_worker_that_is_always_late_recovers_all_the_same(stage: Stage) -> None:
+    @stage.queue.processor("quick")
+    async def quick() -> str:
+        return "done"
+
+    job = await stage.queue.add("quick")
+    store = await stage.ox.store()
+    await store.claim([Want("email")], limit=1, worker="dead", lease=3)
+    async with stage.ox.worker(lease=3):
+        for _ in range(20):
+            await stage.pass_time(10, step=10)  # each turn of the loop comes much too late
+        after = await stage.queue.get(job.id)
+
+    assert after is not None
+    assert (after.state, after.stalls) == (JobState.COMPLETED, 1)
+
+
 async def test_a_dead_workers_job_is_back_within_its_lease_and_five_seconds(stage: Stage) -> None:
 
     @stage.queue.processor("quick", timeout=36_000)
