@@ -95,11 +95,22 @@ async def test_security_s05_an_open_inbox_is_not_shown_to_the_network(tmp_path):
     assert "INBOX=open" in said
 
 
-async def test_a_wrong_setting_stops_the_start_with_one_line(tmp_path):
-    code, said = await failing(tmp_path, "--port", "0", MUSKOX_URL="redis://127.0.0.1")
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("redis://127.0.0.1", "MUSKOX_URL"),
+        ("sqlite:///none/muskox.db", "SECRET"),
+        ("sqlite:///text.db", "not a SQLite database"),
+        ("sqlite:///muskox.db?speed=high", "speed"),
+    ],
+)
+async def test_a_database_that_cannot_be_used_stops_the_start_with_one_line(tmp_path, url, word):
+    (tmp_path / "text.db").write_text("this is a text and no database " * 20)
+
+    code, said = await failing(tmp_path, "--port", "0", MUSKOX_URL=url)
 
     assert code == 1
-    assert "MUSKOX_URL" in said
+    assert word in said
     assert "Traceback" not in said
 
 

@@ -100,13 +100,14 @@ def test_security_s13_the_secret_is_made_once_and_is_for_its_owner_only(tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["muskox.secret"]
 
 
-def test_a_file_that_holds_no_key_is_not_overwritten(tmp_path):
+@pytest.mark.parametrize("text", ["abcd\n", "", "no key at all\n"])
+def test_a_file_that_holds_no_key_is_not_overwritten(tmp_path, text):
     path = tmp_path / "muskox.secret"
-    path.write_text("abcd\n")
+    path.write_text(text)
 
     with pytest.raises(OptionError, match="does not hold a key"):
         key_in_file(path, FakeWorld())
-    assert path.read_text() == "abcd\n"
+    assert path.read_text() == text
 
 
 def test_a_secret_that_is_too_short_is_refused():

@@ -6,6 +6,7 @@ the jobs that run. Settings are read from the environment; see `settings.py`.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
@@ -37,6 +38,7 @@ def main(host: str, port: int) -> None:
     try:
         settings = _settings(host, listener)
         app = create_app(settings)
+        asyncio.run(_try_store(app.state.services))
     except MuskoxError as error:
         listener.close()
         raise click.ClickException(str(error)) from None
@@ -72,6 +74,12 @@ class _Server(uvicorn.Server):
         else:
             click.echo("\nStopping: running jobs may end, waiting ones stay for the next start.")
             self.should_exit = True
+
+
+async def _try_store(services: Services) -> None:
+    """Open the store once, so that what is wrong with it is one line and not the trace of a failed start."""
+    async with services.ox:
+        pass
 
 
 def _settings(host: str, listener: socket.socket) -> Settings:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ __all__ = ["Keyring", "key_in_file", "key_in_text"]
 
 _SIZE = 32
 _SHORTEST = 16
+_HEX = re.compile(r"(?:[0-9a-fA-F]{2})*")
 
 
 class Keyring:
@@ -46,10 +48,15 @@ def key_in_text(name: str, text: str) -> bytes:
 
 def key_in_file(path: Path, world: World) -> bytes:
     """Read the key that lies in a file, made on the first call; several processes may call at once."""
-    if not path.exists():
-        _make(path, world)
-    path.chmod(0o600)
-    key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    try:
+        if not path.exists():
+            _make(path, world)
+        path.chmod(0o600)
+        text = path.read_text(encoding="ascii", errors="replace").strip()
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise OptionError(f"the key cannot be kept in {path}: {reason}; mend that, or set SECRET") from None
+    key = bytes.fromhex(text) if _HEX.fullmatch(text) else b""
     if len(key) != _SIZE:
         raise OptionError(f"{path} does not hold a key of {_SIZE} bytes in hexadecimal; move it away to get a new one")
     return key
