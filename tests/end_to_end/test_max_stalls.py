@@ -6,15 +6,12 @@ import asyncio
 import sys
 from pathlib import Path
 
-import pytest
-
 from muskox import JobState, Muskox
 from tests.end_to_end.dying import DEATHS
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-@pytest.mark.xfail(strict=True, reason="recovery takes 1 for jobs that were added without max_stalls")
 async def test_a_job_from_another_program_may_stall_as_often_as_its_processor_says(tmp_path):
     url = f"sqlite:///{tmp_path}/jobs.db"
     command = [sys.executable, "-m", "tests.end_to_end.dying", url]

@@ -8,7 +8,7 @@ from muskox.core.events import Stalled
 from muskox.core.failure import FailureKind
 from muskox.core.job import JobState
 from muskox.core.life import Complete, Retry
-from muskox.store.protocol import Recovered, WorkerRecord
+from muskox.store.protocol import Recovered, Selection, Want, WorkerRecord
 from tests.store.reading import BROKEN, events, everything, figures, kinds, one, state
 
 
@@ -226,3 +226,19 @@ async def test_fault_t01_moments_are_the_stores_and_not_the_callers(shared, anot
     clock.advance(5)
 
     assert [worker.age for worker in await another.workers()] == [5.0]
+
+
+async def test_a_job_that_does_not_say_is_claimed_with_the_stalls_of_its_processor(store, clock, add):
+    await add("resize", id="silent")
+    await add("resize", id="says", max_stalls=0)
+    wants = [Want("files", max_stalls={"resize": 2})]
+
+    states = []
+    for _ in range(3):
+        await store.claim(wants, limit=10, worker="w", lease=30)
+        clock.advance(31)
+        await store.recover(limit=10)
+        await store.promote(Selection("files"))
+        states.append([job.state for job in await store.get("files", ["silent", "says"])])
+
+    assert states == [["waiting", "failed"], ["waiting", "failed"], ["failed", "failed"]]

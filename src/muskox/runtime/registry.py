@@ -93,9 +93,11 @@ class Registry:
         """What a worker for these queues can run; queues without a processor are left out."""
         wants = []
         for queue in queues:
-            names = [name for owner, name in self._processors if owner == queue]
-            if names:
-                wants.append(Want(queue, None if None in names else frozenset(n for n in names if n is not None)))
+            its = {name: declared for (owner, name), declared in self._processors.items() if owner == queue}
+            names = None if None in its else frozenset(name for name in its if name is not None)
+            stalls = {name or "": said for name, one in its.items() if (said := one.options.max_stalls) is not None}
+            if its:
+                wants.append(Want(queue, names, stalls))
         return wants
 
     def listen(self, kind: str, queue: str | None, listener: Listener) -> None:

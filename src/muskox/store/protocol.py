@@ -56,10 +56,15 @@ class Added(msgspec.Struct, frozen=True, gc=False):
 
 
 class Want(msgspec.Struct, frozen=True):
-    """A queue and the job names that can be run from it; `names` None: any name."""
+    """A queue and the job names that can be run from it; `names` None: any name.
+
+    `max_stalls` are the stalls that processors allow, by job name and "" for all others, where they say
+    anything; a job that does not say for itself is claimed with that, so that whoever recovers it knows.
+    """
 
     queue: str
     names: frozenset[str] | None = None
+    max_stalls: dict[str, int] = {}
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -202,7 +207,7 @@ class Store(Protocol):
 
         Only names that are wanted, from queues that are not paused. Within a queue higher priority first, then
         arrival; between queues in turn; and one claim in twenty goes to the job that has waited longest, whatever
-        its priority, once it has waited ten seconds. Events: active, and drained when no waiting job is left.
+        its priority, once it has waited ten seconds. A queue that is wanted twice is wanted for both. Events: active, and drained when no waiting job is left.
         """
         ...
 

@@ -61,7 +61,8 @@ class Claimed(NamedTuple):
 
 def claim(tx: Tx, wants: Sequence[Want], limit: int, worker: str, lease: float) -> Claimed:
     """Move the next jobs to active, each with a fence of its own."""
-    lanes = _open_lanes(tx, wants)
+    wanted = _joined(wants)
+    lanes = _open_lanes(tx, wanted)
     if not lanes or limit < 1:
         return Claimed({}, [], 0, tx.now, worker)
     picks = _pick(tx, lanes, limit)
@@ -69,17 +70,34 @@ def claim(tx: Tx, wants: Sequence[Want], limit: int, worker: str, lease: float) 
     until = tx.now + int(lease * 1_000_000)
     seqs = text([row[1] for row in picks])
     tx.execute("claim", {"seqs": seqs, "token": token, "until": until, "worker": worker, "now": tx.now})
+    _allow_stalls(tx, wanted, lanes, picks)
     _tell(tx, lanes, picks)
     return Claimed(lanes, picks, token, tx.now, worker)
 
 
-def _open_lanes(tx: Tx, wants: Sequence[Want]) -> _Lanes:
-    wanted: dict[str, frozenset[str] | None] = {}
+def _joined(wants: Sequence[Want]) -> dict[str, Want]:
+    """What is wanted by queue, all that is said of a queue taken together."""
+    wanted: dict[str, Want] = {}
     for want in wants:
-        known = wanted.get(want.queue, frozenset())
-        wanted[want.queue] = None if known is None or want.names is None else known | want.names
+        known = wanted.get(want.queue, Want(want.queue, frozenset()))
+        names = None if known.names is None or want.names is None else known.names | want.names
+        wanted[want.queue] = Want(want.queue, names, known.max_stalls | want.max_stalls)
+    return wanted
+
+
+def _open_lanes(tx: Tx, wanted: dict[str, Want]) -> _Lanes:
     lanes = map(_Lane._make, tx.all("open_lanes", {"queues": text(list(wanted))}))
-    return {lane.id: lane for lane in lanes if (names := wanted[lane.queue_name]) is None or lane.name in names}
+    return {lane.id: lane for lane in lanes if (names := wanted[lane.queue_name].names) is None or lane.name in names}
+
+
+def _allow_stalls(tx: Tx, wanted: dict[str, Want], lanes: _Lanes, picks: list[_Row]) -> None:
+    """Write down what processors say of stalls, where they do, for jobs that do not say for themselves."""
+    for lane in lanes.values():
+        said = wanted[lane.queue_name].max_stalls
+        allowed = said.get(lane.name, said.get("")) if said else None
+        if allowed is not None:
+            seqs = text([row[1] for row in picks if row[0] == lane.id])
+            tx.execute("allow_stalls", {"seqs": seqs, "max_stalls": allowed})
 
 
 def _pick(tx: Tx, lanes: _Lanes, limit: int) -> list[_Row]:

@@ -108,6 +108,11 @@ SET state = 3, attempt = attempt + 1, token = :token + picked.key, lease_until =
 FROM json_each(:seqs) AS picked
 WHERE muskox_jobs.seq = picked.value;
 
+-- name: allow_stalls
+UPDATE muskox_jobs
+SET max_stalls = :max_stalls
+WHERE seq IN (SELECT value FROM json_each(:seqs)) AND max_stalls IS NULL;
+
 -- name: complete
 -- Jobs without a result. Fenced: only rows that are still active under their token; since a token is given to one
 -- claim of one job only, it is enough that each list holds the other's.
