@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 from dotenv import dotenv_values
+
+from muskox.core.errors import OptionError
 
 __all__ = ["DEFAULT_URL", "find", "find_url", "masked"]
 
@@ -17,8 +20,22 @@ _SECRET = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&]*", re.IG
 
 
 def find(name: str) -> str | None:
-    """The environment's value of a setting, else that of `.env` in the current folder, else None."""
-    return os.environ.get(name) or dotenv_values(".env").get(name) or None
+    """The environment's value of a setting, else that of `.env` in the current folder, else None.
+
+    Raises `OptionError` when that file is needed and cannot be read.
+    """
+    return os.environ.get(name) or _from_file(name) or None
+
+
+def _from_file(name: str) -> str | None:
+    try:
+        return dotenv_values(".env").get(name)
+    except (OSError, UnicodeDecodeError) as error:
+        # Not the text of the error: it may show what stands in the file.
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise OptionError(
+            f"the file .env in {Path.cwd()} cannot be read: {why}; mend it, or set {name} in the environment"
+        ) from None
 
 
 def find_url() -> str:

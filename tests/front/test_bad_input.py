@@ -401,6 +401,18 @@ async def test_a_url_that_leads_nowhere_says_so_when_it_is_first_used(url, error
     await ox.close()
 
 
+def test_a_dotenv_that_cannot_be_read_says_so_and_shows_nothing_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_bytes(b"PASSWORD=hunter2\xff\n")
+
+    with pytest.raises(OptionError, match=r"\.env in .* cannot be read: it is not UTF-8; mend it, or set") as caught:
+        _ = Muskox().url
+    assert "hunter2" not in str(caught.value)
+
+    monkeypatch.setenv("MUSKOX_URL", "sqlite:///given.db")
+    assert Muskox().url == "sqlite:///given.db"
+
+
 async def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path):
     (tmp_path / "jobs.db").write_text("a diary, not a database\n" * 100)
     ox = Muskox(f"sqlite:///{tmp_path}/jobs.db")
