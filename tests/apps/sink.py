@@ -30,6 +30,7 @@ class Sink:
     wires: list[bytes] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     tls: ssl.SSLContext | None = None
+    implicit: bool = False
 
     def answers(self, **answers: str) -> None:
         """Always answer these steps so: `sink.answers(RCPT="550 5.1.1 no such user")`."""
@@ -74,7 +75,9 @@ async def sink(**settings: object) -> AsyncIterator[Sink]:
             writer.close()
             await state._tell()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=32_000_000)
+    server = await asyncio.start_server(
+        serve, "127.0.0.1", 0, limit=32_000_000, ssl=state.tls if state.implicit else None
+    )
     state.port = server.sockets[0].getsockname()[1]
     try:
         yield state

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import email.policy
 from datetime import timedelta
+from email.parser import BytesParser
 
 import pytest
 from sqlalchemy.orm import Session
@@ -18,6 +20,7 @@ from muskox.apps.mail.smtp import Timeouts
 from muskox.apps.mail.states import MessageState
 from muskox.apps.mail.templates import MailTemplate
 from muskox.apps.mail.worlds import moment_now
+from muskox.testing import FakeWorld, run_jobs
 from tests.apps.conftest import WELCOME, Post, post
 from tests.apps.sink import DROP, SILENCE, sink
 
@@ -142,6 +145,67 @@ async def test_case_e04_the_delays_of_a_reset_mail_are_2_4_8_16(tmp_path, monkey
 
         await built.ended(id)
         assert [pytest.approx(delay, rel=0.2 if delay > 5 else 0.001) for delay in (2, 4, 8, 16)] == asked
+
+
+async def test_case_e04_with_a_closed_port_attempts_start_at_0_2_6_14_and_30_seconds(tmp_path):
+    async with sink() as server:
+        port = server.port
+    world = FakeWorld()
+    async with post(tmp_path, port=port, worker=False, world=world) as built:
+        began = world.now()
+        id = await built.asend(kind="password_reset")
+        starts = []
+        while (message := built.message(id)).state != "failed":
+            if message.next_attempt_at is not None:
+                world.advance((message.next_attempt_at - moment_now(world)).total_seconds() + 0.001)
+            starts.append(world.now() - began)
+            await run_jobs(built.ox)
+
+        assert starts == [pytest.approx(at, rel=0.2, abs=0.01) for at in (0, 2, 6, 14, 30)]
+        assert (message.reason, message.attempts) == ("attempts", 5)
+        assert message.reason_detail.startswith("network")
+
+
+async def test_case_e06_a_job_that_comes_too_late_sends_nothing(tmp_path):
+    world = FakeWorld()
+    async with sink() as server, post(tmp_path, port=server.port, worker=False, world=world) as built:
+        id = await built.asend(kind="password_reset")
+        world.advance(3_301)
+
+        await run_jobs(built.ox)
+
+        message = built.message(id)
+        assert (message.state, message.reason, message.attempts) == ("failed", "expired", 0)
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        'x" <evil@x.org>, "y',
+        "a, b <evil@x.org>",
+        "=?utf-8?q?a=0D=0ABcc:_evil@x.org?=",
+        "\\",
+        '"',
+        "a;b:c",
+        "Bcc: evil@x.org",
+        "ü" * 150,
+    ],
+)
+async def test_security_s21_whatever_a_name_says_the_headers_stay_the_same(tmp_path, name):
+    async with sink() as server, post(tmp_path, port=server.port) as built:
+        id = await built.asend(display=name, context={**WELCOME, "name": name})
+
+        assert (await built.ended(id)).state == "sent"
+        mail = BytesParser(policy=email.policy.default).parsebytes(server.mails[0])
+        assert mail.keys() == [
+            "Date", "Message-ID", "From", "To", "Subject", "MIME-Version", "Auto-Submitted", "Content-Type",
+        ]  # fmt: skip
+        [address] = mail["To"].addresses
+        assert address.addr_spec == "ada@example.org"
+        # Spaces aside: the parser of the standard library keeps those between encoded-words of a name.
+        assert address.display_name.replace(" ", "") == name.replace(" ", "")
+        assert [line for line in server.commands if line.startswith("RCPT")] == ["RCPT TO:<ada@example.org>"]
 
 
 async def test_case_e05_a_greylisting_server_is_tried_when_it_asked_for(tmp_path):

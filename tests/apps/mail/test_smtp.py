@@ -246,3 +246,23 @@ async def test_case_e38_a_certificate_of_nobody_sends_nothing(authority):
 
         assert (reply.phase, reply.fault) == (Phase.TLS, Fault.TLS)
         assert not any(line.startswith("MAIL") for line in server.commands)
+
+
+async def test_implicit_tls_protects_the_conversation_from_its_first_byte(authority):
+    server_side, client_side = contexts(authority)
+    async with sink(tls=server_side, implicit=True) as server:
+        reply = await smtp(server.port, tls=Tls.IMPLICIT, context=client_side).deliver(envelope(), Committing())
+        refused = await smtp(server.port, tls=Tls.IMPLICIT).deliver(envelope(), Committing())
+
+        assert reply.phase is Phase.DONE
+        assert (refused.phase, refused.fault) == (Phase.TLS, Fault.TLS)
+        assert len(server.mails) == 1
+
+
+async def test_security_s21_an_envelope_address_with_a_line_break_never_reaches_the_wire():
+    evil = Envelope("m1", "a@example.org>\r\nRCPT TO:<evil@x", parse_address("ada@example.org"), b"x\r\n", False)
+    async with sink() as server:
+        with pytest.raises(ValueError, match="control character"):
+            await smtp(server.port).deliver(evil, Committing())
+
+        assert not any("evil" in line for line in server.commands)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from muskox.apps.mail import inbox
 from muskox.apps.mail.addresses import parse_address
 from muskox.apps.mail.smtp import Envelope
 
@@ -115,3 +116,12 @@ async def test_mails_that_nobody_can_decode_are_shown_all_the_same(notifier):
 
     assert (await notifier.http.get(mail["links"]["page"])).status_code == 200
     assert (await notifier.http.get(f"/dev/inbox/messages/{mail['id']}")).status_code == 200
+
+
+async def test_the_oldest_mails_make_room_for_new_ones(notifier, monkeypatch):
+    monkeypatch.setattr(inbox, "MOST", 3)
+    for number in range(5):
+        await land(notifier, f"m{number}", f"Subject: mail {number}\r\n\r\nx\r\n".encode())
+
+    listed = (await notifier.http.get("/dev/inbox/messages")).json()["data"]
+    assert [mail["subject"] for mail in listed] == ["mail 4", "mail 3", "mail 2"]

@@ -24,10 +24,13 @@ from muskox.apps.mail.replies import Phase, Reply
 from muskox.apps.mail.smtp import Envelope
 from muskox.apps.mail.worlds import World, moment_now
 
-__all__ = ["TOPIC", "Inbox", "InboxMail", "Opened", "open_mail"]
+__all__ = ["MOST", "TOPIC", "Inbox", "InboxMail", "Opened", "open_mail"]
 
 TOPIC = "inbox"
 """What the bell rings for when a mail has landed."""
+
+MOST = 5_000
+"""How many mails are kept; the oldest make room."""
 
 _COLUMNS = [column for column in tables.inbox.c if column.name != "raw"]
 
@@ -130,6 +133,10 @@ class Inbox:
                     raw=envelope.raw,
                 )
             )
+            oldest = (
+                select(tables.inbox.c.id).order_by(tables.inbox.c.id.desc()).offset(MOST).limit(1).scalar_subquery()
+            )
+            connection.execute(delete(tables.inbox).where(tables.inbox.c.id <= oldest))
 
 
 def open_mail(raw: bytes) -> Opened:
