@@ -274,12 +274,16 @@ async def test_fault_t08_a_timer_that_fires_early_starts_nothing_early_or_twice(
     async def late() -> None:
         starts.append(stage.world.now())
 
+    @stage.queue.processor("probe")
+    async def probe() -> None:
+        return None
+
     async with stage.ox.worker():
         job = await stage.queue.add("late", delay=60)
         await stage.pass_time(59.8)
         stage.world.advance(0.2 - early)
-        for _ in range(5):
-            await asyncio.sleep(0.004)
+        for _ in range(3):  # the worker has looked since then
+            await reached(stage.queue, await stage.queue.add("probe"), lambda now: now.settled)
         too_early = list(starts)
         async with stage.ticking():
             settled = await ended(stage.queue, job)
