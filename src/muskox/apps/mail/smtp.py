@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import cast
 
 from aiosmtplib.auth import auth_crammd5_verify, auth_login_encode, auth_plain_encode
 from aiosmtplib.errors import SMTPException, SMTPResponseException, SMTPServerDisconnected, SMTPTimeoutError
@@ -161,9 +162,9 @@ class _Session:
     async def close(self) -> None:
         """Say good-bye without waiting for an answer, and let go of the connection."""
         line = self._line
-        if line is None or not isinstance(line.transport, asyncio.Transport):
+        if line is None or line.transport is None:
             return
-        transport = line.transport
+        transport = cast(asyncio.Transport, line.transport)  # uvloop's is none by its class
         try:
             if self._phase in {Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DONE} and line.is_connected:
                 line.write(b"QUIT\r\n")
