@@ -129,3 +129,25 @@ def environment_of() -> dict[str, str]:
     import os
 
     return dict(os.environ)
+
+
+async def test_a_second_signal_gives_running_jobs_back_at_once(tmp_path):
+    async with sink() as server:
+        relay = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": str(server.port), "SMTP_TLS": "none", "SMTP_FROM": "a@b.org"}
+        server.answers(DATA="silence")
+        async with program(tmp_path, **relay) as first:
+            async with httpx.AsyncClient(base_url=first.base, timeout=30) as http:
+                assert (await http.post("/users", json=ADA)).status_code == 201
+            await server.until(lambda: "DATA" in server.commands)
+            first.process.send_signal(signal.SIGINT)
+            assert first.process.stdout is not None
+            async with asyncio.timeout(10):
+                while b"Stopping" not in await first.process.stdout.readline():
+                    pass
+            assert await first.stop(seconds=10) == 0
+
+        server.script = lambda _step, _connection: None
+        async with program(tmp_path, **relay):
+            # Given back and not merely left: no lease has to run out first.
+            await server.until(lambda: bool(server.mails), seconds=15)
+            assert len(server.mails) == 1

@@ -58,10 +58,13 @@ class _Server(uvicorn.Server):
                 app, log_config=None, access_log=False, timeout_graceful_shutdown=_GOODBYE, server_header=False
             )
         )
+        self._app = app
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._services: Services = app.state.services
         self._settings = settings
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started and not self.should_exit:
             _announce(self._services, self._settings)
@@ -70,7 +73,9 @@ class _Server(uvicorn.Server):
         # Not uvicorn's own, which raises the signal once more at the end: a gentle stop is a success.
         self._services.bell.close()
         if self.should_exit:
-            self.force_exit = True
+            # Readers and running jobs have waited long enough; what is given back is done by the next start.
+            if self._loop is not None and self.started:
+                self._loop.call_soon_threadsafe(self._app.state.hurry)
         else:
             click.echo("\nStopping: running jobs may end, waiting ones stay for the next start.")
             self.should_exit = True

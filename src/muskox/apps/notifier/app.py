@@ -33,8 +33,9 @@ def create_app(settings: Settings | None = None, *, world: World | None = None, 
     services = build_services(settings, world=world, alert=alert)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with run_services(services):
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with run_services(services) as hurry:
+            app.state.hurry = hurry
             yield
 
     # The usual pages of documentation load scripts from elsewhere; ours is in routes/front.py.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -112,8 +113,12 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
 
 
 @asynccontextmanager
-async def run_services(services: Services) -> AsyncIterator[None]:
-    """Open the store, make the tables, and work, unless the settings leave that to other processes."""
+async def run_services(services: Services) -> AsyncIterator[Callable[[], None]]:
+    """Open the store, make the tables, and work, unless the settings leave that to other processes.
+
+    Gives a function that lets the worker's stop be short: jobs that run are given back at once.
+    """
+    hurry: Callable[[], None] = _nothing
     async with AsyncExitStack() as stack:
         stack.callback(services.engine.dispose)
         stack.callback(services.mail.close)
@@ -125,9 +130,14 @@ async def run_services(services: Services) -> AsyncIterator[None]:
                 log.warning("%d messages had lost their jobs and were ended", given_up)
             worker = services.ox.worker(concurrency=services.settings.concurrency, lease=services.settings.lease)
             await stack.enter_async_context(worker)
+            hurry = partial(worker.stop, now=True)
         stack.callback(services.bell.close)
-        yield
+        yield hurry
     await asyncio.to_thread(services.ox.sync.close)
+
+
+def _nothing() -> None:
+    """There is no worker here to stop."""
 
 
 def _keyring(settings: Settings, world: World) -> Keyring:
