@@ -42,7 +42,7 @@ def main(host: str, port: int) -> None:
     except MuskoxError as error:
         listener.close()
         raise click.ClickException(str(error)) from None
-    server = _Server(app, settings)
+    server = _Server(app, settings, _address(host, listener))
     server.run(sockets=[listener])
     if not server.started:
         sys.exit(1)
@@ -51,7 +51,7 @@ def main(host: str, port: int) -> None:
 class _Server(uvicorn.Server):
     """Uvicorn's server, which says where it is, and lets waiting readers go when it is told to stop."""
 
-    def __init__(self, app: FastAPI, settings: Settings) -> None:
+    def __init__(self, app: FastAPI, settings: Settings, address: str) -> None:
         # No access log: the token of a reset link stands in its address.
         super().__init__(
             uvicorn.Config(
@@ -62,21 +62,22 @@ class _Server(uvicorn.Server):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._services: Services = app.state.services
         self._settings = settings
+        self._address = address
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         if self.started and not self.should_exit:
-            _announce(self._services, self._settings)
+            _announce(self._services, self._settings, self._address)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # Not uvicorn's own, which raises the signal once more at the end: a gentle stop is a success.
-        self._services.bell.close()
-        if self.should_exit:
-            # Readers and running jobs have waited long enough; what is given back is done by the next start.
-            if self._loop is not None and self.started:
+        # Work is left to the loop, since the code that was interrupted may hold the lock that it needs.
+        if self._loop is not None and self.started:
+            self._loop.call_soon_threadsafe(self._services.bell.close)
+            if self.should_exit:
                 self._loop.call_soon_threadsafe(self._app.state.hurry)
-        else:
+        if not self.should_exit:
             click.echo("\nStopping: running jobs may end, waiting ones stay for the next start.")
             self.should_exit = True
 
@@ -87,11 +88,15 @@ async def _try_store(services: Services) -> None:
         pass
 
 
-def _settings(host: str, listener: socket.socket) -> Settings:
-    port = listener.getsockname()[1]
+def _address(host: str, listener: socket.socket) -> str:
+    """Where a browser on this machine finds the service."""
     name = f"[{host}]" if ":" in host else host
-    public = "127.0.0.1" if host in {"0.0.0.0", "::"} else name  # noqa: S104 - not bound here, only named
-    settings = read_settings(read_environment(), address=f"http://{public}:{port}")
+    near = "127.0.0.1" if host in {"0.0.0.0", "::"} else name  # noqa: S104 - not bound here, only named
+    return f"http://{near}:{listener.getsockname()[1]}"
+
+
+def _settings(host: str, listener: socket.socket) -> Settings:
+    settings = read_settings(read_environment(), address=_address(host, listener))
     if settings.smtp is None and not settings.open_inbox and not is_loopback(host):
         raise click.ClickException(
             f"the built-in inbox shows every mail, reset links too, to whoever can reach {host}; "
@@ -122,16 +127,14 @@ def _refusal(host: str, port: int, error: OSError) -> str:
             return f"cannot listen on {host}, port {port}: {error.strerror or error}; choose another with --host"
 
 
-def _announce(services: Services, settings: Settings) -> None:
-    base = settings.public_url
+def _announce(services: Services, settings: Settings, base: str) -> None:
+    smtp = settings.smtp
     lines = [
         "",
         f"  {settings.product} notifier is ready",
         "",
         f"  page     {base}/",
-        f"  inbox    {base}/dev/inbox"
-        if services.inbox
-        else f"  mail to  {settings.smtp.host if settings.smtp else ''}",
+        f"  mail by  {smtp.host}:{smtp.port}" if smtp else f"  inbox    {base}/dev/inbox",
         f"  API      {base}/docs",
         f"  health   {base}/health/queue",
         f"  jobs in  {services.ox!r}",
