@@ -148,4 +148,4 @@ def _result(job: Job | None, queue: str, id: str, ending: str | None) -> Any:
         return job.result
     if job.state is JobState.CANCELLED:
         raise JobCancelled(f"job {id} was cancelled")
-    raise JobFailed(f"job {id} failed after {job.attempt} attempts: {job.failure}")
+    raise JobFailed(f"job {id} failed after {job.attempt} attempts: {job.failure}", job.failure)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from muskox import ActiveJob, Fixed, JobState, Muskox
+from muskox import ActiveJob, Event, Fixed, JobState, Muskox
 from muskox.runtime.world import RealWorld
 from muskox.store import open_store
 from muskox.store.protocol import Want
@@ -292,6 +292,25 @@ async def test_fault_t08_a_timer_that_fires_early_starts_nothing_early_or_twice(
     assert len(starts) == 1
     assert settled.started_us is not None
     assert settled.started_us >= settled.added_us + 60_000_000
+
+
+async def test_a_worker_stops_also_where_time_stands_still(stage: Stage) -> None:
+    heard: list[str] = []
+
+    @stage.ox.on("completed")
+    async def listener(event: Event) -> None:
+        await asyncio.to_thread(heard.append, event.kind)
+
+    @stage.queue.processor("quick")
+    async def quick() -> None:
+        return None
+
+    for _ in range(5):
+        async with asyncio.timeout(10):
+            async with stage.ox.worker():
+                await ended(stage.queue, await stage.queue.add("quick"))
+
+    assert heard == ["completed"] * 5
 
 
 async def test_mission_a10_a_delay_of_a_month_is_kept_to(stage: Stage) -> None:

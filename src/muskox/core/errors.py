@@ -81,7 +81,11 @@ class ResultUnavailable(MuskoxError):
 
 
 class JobFailed(ResultUnavailable):
-    """The awaited job has failed; the message carries its reason."""
+    """The awaited job has failed; the message carries its reason, and `failure` (a `Failure`) all of it."""
+
+    def __init__(self, message: str, failure: object = None) -> None:
+        super().__init__(message)
+        self.failure = failure
 
 
 class JobCancelled(ResultUnavailable):

@@ -12,13 +12,16 @@ from muskox.core.job import Job
 from muskox.core.seam import World
 from muskox.store.protocol import Store, Want
 
-__all__ = ["Claimer", "Listener"]
+__all__ = ["Claimer", "GiveBack", "Listener"]
 
 MOST = 250
 """Jobs in one claim; larger ones gain little and take longer to run out."""
 
 AHEAD = 4
 """At most so many times the slots are claimed beyond them."""
+
+LONGEST_WAIT = 0.5
+"""Seconds that a claimed job may wait for a slot before another worker gets its chance."""
 
 Arrived = Callable[[list[Job], float], None]
 """Given the claimed jobs and the moment, by the monotonic clock, at which they were asked for."""
@@ -66,6 +69,10 @@ class Claimer:
         """Take note of how many runs have ended."""
         self._ended += ended
 
+    def stay_behind(self) -> None:
+        """Claim no more than there are slots, until runs are short again."""
+        self._ahead = 0
+
     def room(self) -> int:
         """How many more jobs may be claimed now."""
         # Half of all at most, so that there are two claims on their way and not one.
@@ -94,6 +101,20 @@ class Claimer:
             # Also after a stop: what arrives then is given back by whoever takes it.
             self._arrived(jobs, since)
         return 0.0
+
+
+class GiveBack:
+    """A duty: gives back what was claimed ahead and waits behind runs that turned out to be long."""
+
+    def __init__(self, world: World, claimer: Claimer, take_back: Callable[[float], int]) -> None:
+        self._world = world
+        self._claimer = claimer
+        self._take_back = take_back
+
+    async def turn(self) -> float:
+        if self._take_back(self._world.monotonic() - LONGEST_WAIT):
+            self._claimer.stay_behind()
+        return LONGEST_WAIT / 2
 
 
 class Listener:

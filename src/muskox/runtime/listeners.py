@@ -52,6 +52,8 @@ class Hearing:
         self._alarm = Alarm(world)
         self._busy = False
         self._dropped = 0
+        self.rested: Callable[[], object] = lambda: None
+        """Called whenever there is nothing more to be heard."""
 
     def hear(self, event: Event) -> None:
         """Have listeners told of an event, unless far too many wait already."""
@@ -117,6 +119,8 @@ class Hearing:
             for listener in self._registry.listeners(event):
                 await self._tell(listener, event)
             self._busy = False
+            if not self._pending:
+                self.rested()
 
     async def _tell(self, listener: Listener, event: Event) -> None:
         # A task of its own, since a listener may swallow its cancel; then it is left to itself.

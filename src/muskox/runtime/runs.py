@@ -104,6 +104,12 @@ class Runs:
         for run in runs:
             self.ended(run, Interrupted())
 
+    def give_back_waiting(self, before: float) -> int:
+        """Release what has waited for a slot since before a moment; returns how many."""
+        runs = self.slots.take_back(before)
+        self.give_back(runs)
+        return len(runs)
+
     def ended(self, run: Run, outcome: Outcome) -> None:
         """Decide what becomes of a job and have it written."""
         if run.stop is Stop.LOST and type(outcome) is Interrupted:

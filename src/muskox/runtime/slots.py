@@ -11,6 +11,7 @@ import asyncio
 import types
 from collections import deque
 from collections.abc import Callable, Generator
+from math import inf
 from typing import Any
 
 from muskox.core.life import Outcome
@@ -71,10 +72,11 @@ class Slots:
         self.waiting.extend(runs)
         self.wake_one()
 
-    def take_back(self) -> list[Run]:
-        """Empty the buffer of what was not begun."""
-        runs = list(self.waiting)
-        self.waiting.clear()
+    def take_back(self, before: float = inf) -> list[Run]:
+        """Take what was not begun out of the buffer: all that was asked for before a moment of the monotonic clock."""
+        runs = [run for run in self.waiting if run.since < before]
+        for run in runs:
+            self.waiting.remove(run)
         return runs
 
     def wake_one(self) -> None:

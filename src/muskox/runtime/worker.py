@@ -19,10 +19,11 @@ import msgspec
 
 from muskox.core.errors import DeclarationError, OptionError, StoreError
 from muskox.core.events import QueueError
+from muskox.core.life import Settlement
 from muskox.core.seam import World
 from muskox.runtime.attempt import Attempt
 from muskox.runtime.children import Children
-from muskox.runtime.claimer import Claimer, Listener
+from muskox.runtime.claimer import Claimer, GiveBack, Listener
 from muskox.runtime.deadlines import INSISTENCE, Deadlines
 from muskox.runtime.follower import Follower, follows
 from muskox.runtime.leases import LeaseKeeper
@@ -143,12 +144,13 @@ class Worker:
         # A thread of their own: processors that hold all the others must not keep listeners waiting.
         self._ears = Threads(world, 1)
         self._hearing = Hearing(world, self._registry, self._ears.call)
+        self._hearing.rested = self._look_whether_quiet
         self._runs = runs = Runs(world, self._registry, lease=settings.lease, some_ended=self._some_ended)
         teller = Teller(store, settings.data_limit, self._wake_settler)
         attempt = Attempt(teller, threads=self._threads, children=self._children, data_limit=settings.data_limit)
         deadlines = Deadlines(world, runs.abandon, self._wake_timer)
         self._slots = Slots(world, settings.concurrency, attempt, begun=deadlines.watch, ended=runs.ended)
-        self._settler = Settler(store, teller, runs.settled)
+        self._settler = Settler(store, teller, self._settled)
         self._claimer = Claimer(
             store, world, wants=self.wants, worker=self.id, lease=settings.lease, slots=settings.concurrency,
             held=runs.load, arrived=runs.arrived, starved=self._starved,
@@ -168,6 +170,7 @@ class Worker:
             Promote(store),
             Recover(store, world, settings.lease, runs.recovered),
             Clear(store, world, self._registry.retentions),
+            GiveBack(world, self._claimer, runs.give_back_waiting),
             self._presence,
         ]
         self._follower = Follower(store, self._registry, self._hearing.hear) if follows(self._registry) else None
@@ -192,12 +195,21 @@ class Worker:
         if self._claimer.hungry and self._claimer.room() > 0:
             for loop in self._claiming:
                 loop.wake()
-        if self._stop and self._alarm is not None:
-            self._alarm.ring()
+        self._look_whether_quiet()
+
+    def _settled(self, batch: Sequence[Settlement], lost: set[int]) -> None:
+        self._runs.settled(batch, lost)
+        self._look_whether_quiet()
 
     def _starved(self) -> None:
         self._listener.starved = True
         self._listening.wake()
+        self._look_whether_quiet()
+
+    def _look_whether_quiet(self) -> None:
+        """Let a stop go on at once when there is nothing more to wait for, also where time stands still."""
+        if self._stop and self._alarm is not None:
+            self._alarm.ring()
 
     def _look_again(self) -> None:
         self._claimer.hungry = True

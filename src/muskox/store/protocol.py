@@ -136,6 +136,26 @@ class QueueCounts(msgspec.Struct, frozen=True):
     def total(self) -> int:
         return sum(self.states.values())
 
+    @property
+    def waiting(self) -> int:
+        return self.states[JobState.WAITING]
+
+    @property
+    def delayed(self) -> int:
+        return self.states[JobState.DELAYED]
+
+    @property
+    def active(self) -> int:
+        return self.states[JobState.ACTIVE]
+
+    @property
+    def completed(self) -> int:
+        return self.states[JobState.COMPLETED]
+
+    @property
+    def failed(self) -> int:
+        return self.states[JobState.FAILED]
+
 
 class WorkerRecord(msgspec.Struct, frozen=True):
     """A worker as it told of itself at its last beat, `age` seconds ago.
@@ -207,7 +227,8 @@ class Store(Protocol):
 
         Only names that are wanted, from queues that are not paused. Within a queue higher priority first, then
         arrival; between queues in turn; and one claim in twenty goes to the job that has waited longest, whatever
-        its priority, once it has waited ten seconds. A queue that is wanted twice is wanted for both. Events: active, and drained when no waiting job is left.
+        its priority, once it has waited ten seconds. A queue that is wanted twice is wanted for both.
+        Events: active, and drained when no waiting job is left.
         """
         ...
 
