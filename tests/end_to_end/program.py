@@ -104,6 +104,14 @@ def declare(ox: Muskox, path: str) -> None:  # noqa: C901 - one list of small fu
         say("end", job)
         return f"after {job.stalls} stalls"
 
+    @queue.processor("busy")
+    async def busy(job: ActiveJob) -> str:
+        """In its first run, never come back to the loop."""
+        say("start", job)
+        while job.stalls == 0:
+            pass
+        return f"after {job.stalls} stalls"
+
     @queue.processor("leave-async")
     async def leave_async(job: ActiveJob) -> None:
         say("start", job)
