@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -34,6 +36,9 @@ from muskox.apps.notifier.users import NewUser, add_user, hash_password
 
 __all__ = ["Registered", "Services", "build_services", "run_services"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
+_HASHES = 4
 log = logging.getLogger("muskox.notifier")
 
 
@@ -59,6 +64,11 @@ class Services:
     abandoned: Abandoned
     resets: Resets
     keys: Keyring
+    passwords: ThreadPoolExecutor
+
+    async def with_passwords(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run what hashes passwords, a few at a time: each takes 64 MiB, and a flood must not take the machine."""
+        return await asyncio.get_running_loop().run_in_executor(self.passwords, partial(function, *args, **kwargs))
 
     def register(self, user: NewUser) -> Registered:
         """Store a user, the welcome message and its job: all three or none; raises `EmailTaken`. Blocks."""
@@ -109,6 +119,7 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
         abandoned=Abandoned(mail),
         resets=Resets(mail, keys, settings.public_url),
         keys=keys,
+        passwords=ThreadPoolExecutor(_HASHES, "muskox-passwords"),
     )
 
 
@@ -122,6 +133,7 @@ async def run_services(services: Services) -> AsyncIterator[Callable[[], None]]:
     async with AsyncExitStack() as stack:
         stack.callback(services.engine.dispose)
         stack.callback(services.mail.close)
+        stack.callback(services.passwords.shutdown)
         await stack.enter_async_context(services.ox)
         await asyncio.to_thread(create_tables, services.engine)
         if services.settings.worker:

@@ -1,12 +1,10 @@
 """Users and their passwords: what is accepted, how it is kept, how it is changed.
 
-Passwords are hashed with argon2id, a few at a time. Sending them anything is
-done elsewhere.
+Passwords are hashed with argon2id. Sending users anything is done elsewhere.
 """
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import available_timezones
@@ -38,8 +36,6 @@ __all__ = [
 SHORTEST, LONGEST = 8, 200
 _COMMON = frozenset({"password", "12345678", "123456789", "1234567890", "qwertyui", "qwertyuiop", "iloveyou"})
 _hasher = PasswordHasher()
-# Each hash takes 64 MiB for its time: more at once would let a flood of requests take the machine's memory.
-_turns = threading.BoundedSemaphore(4)
 
 
 class Invalid(ValueError):
@@ -103,17 +99,15 @@ def check_password(password: str, address: Address | None = None) -> None:
 
 def hash_password(password: str) -> str:
     """Hash a password; takes a tenth of a second of a processor and blocks."""
-    with _turns:
-        return _hasher.hash(password.encode("utf-8", "surrogatepass"))
+    return _hasher.hash(password.encode("utf-8", "surrogatepass"))
 
 
 def password_fits(password: str, hashed: str) -> bool:
     """Say whether a password is the one that was hashed; blocks."""
-    with _turns:
-        try:
-            return _hasher.verify(hashed, password.encode("utf-8", "surrogatepass"))
-        except (VerifyMismatchError, InvalidHashError):
-            return False
+    try:
+        return _hasher.verify(hashed, password.encode("utf-8", "surrogatepass"))
+    except (VerifyMismatchError, InvalidHashError):
+        return False
 
 
 def add_user(connection: Connection, id: str, user: NewUser, password_hash: str, now: datetime) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -64,7 +62,7 @@ async def finish_reset(request: NewPassword, services: Given) -> None:
     if request.password != request.password2:
         raise Invalid("password2", "passwords_differ", "the two passwords are not the same")
     try:
-        await asyncio.to_thread(services.resets.finish, request.token, request.password)
+        await services.with_passwords(services.resets.finish, request.token, request.password)
     except TokenRefused as refused:
         status = 404 if isinstance(refused, TokenUnknown) else 410
         raise Problem(status, refused.code, _TEXT) from None

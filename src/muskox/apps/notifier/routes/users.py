@@ -35,11 +35,11 @@ class UserAnswer(BaseModel):
 
 
 @router.post("/users", status_code=201, summary="Register a user and send the welcome mail")
-def create_user(request: UserRequest, services: Given) -> UserAnswer:
+async def create_user(request: UserRequest, services: Given) -> UserAnswer:
     """Store the user, the message and its job in one transaction, and answer before anything is sent."""
     user = new_user(**request.model_dump())
     try:
-        registered = services.register(user)
+        registered = await services.with_passwords(services.register, user)
     except EmailTaken:
         found = {"pointer": "/email", "code": "email_taken", "message": "there is an account with this address"}
         raise Problem(409, "email_taken", "there is an account with this address already", [found]) from None
