@@ -14,7 +14,7 @@ from muskox.core import codec
 from muskox.core.backoff import Backoff
 from muskox.core.errors import JobNotFound, OptionError
 from muskox.core.events import Event
-from muskox.core.job import Job, JobState, NewJob, Options, check_queue_name, seconds
+from muskox.core.job import NO_OPTIONS, Job, JobState, NewJob, Options, check_queue_name, seconds
 from muskox.core.life import check_move
 from muskox.core.seam import World
 from muskox.store.protocol import Found, LogLine, QueueCounts, Selection, Store
@@ -77,11 +77,10 @@ class Queue:
 
     def new(self, name: str, data: Any = None, **options: Unpack[AddOptions]) -> NewJob:
         """Make a job to be added later, with `add_many`; takes what `add` takes and checks it the same way."""
-        unknown = options.keys() - AddOptions.__annotations__.keys()
-        if unknown:
-            known = ", ".join(AddOptions.__annotations__)
-            raise OptionError(f"there is no option {min(unknown)!r} for a job; the options are {known}")
-        wanted, priority = _options(options), options.get("priority")
+        wanted, priority, delay = NO_OPTIONS, None, 0.0
+        if options:  # most jobs say nothing for themselves, and many are added at once
+            wanted, priority = _options(options), options.get("priority")
+            delay = self._delay(options.get("delay", 0.0), options.get("at"))
         declared = self._defaults(self.name, name)
         if declared is not None:
             wanted = wanted.over(declared.options)
@@ -92,7 +91,7 @@ class Queue:
             name=name,
             data=codec.encode(data, limit=self._data_limit),
             priority=0 if priority is None else priority,
-            delay=self._delay(options.get("delay", 0.0), options.get("at")),
+            delay=delay,
             options=wanted,
         )
 
@@ -120,15 +119,15 @@ class Queue:
 
     def prepare(self, items: Iterable[Item]) -> list[NewJob]:
         """Check what `add_many` was given and make jobs of it."""
-        jobs = [self._made(item) for item in items]
-        for job in jobs:
-            if job.queue != self.name:
-                raise OptionError(f"job {job.id} was made for queue {job.queue!r}; add it there, not to {self.name!r}")
-        return jobs
+        return [self._made(item) for item in items]
 
     def _made(self, item: Item) -> NewJob:
         match item:
             case NewJob():
+                if item.queue != self.name:
+                    raise OptionError(
+                        f"job {item.id} was made for queue {item.queue!r}; add it there, not to {self.name!r}"
+                    )
                 return item
             case (str(name), data):
                 return self.new(name, data)
@@ -284,6 +283,10 @@ class Queue:
 
 
 def _options(given: AddOptions) -> Options:
+    unknown = given.keys() - AddOptions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(AddOptions.__annotations__)
+        raise OptionError(f"there is no option {min(unknown)!r} for a job; the options are {known}")
     timeout, keep_for = given.get("timeout"), given.get("keep_for")
     return Options(
         attempts=given.get("attempts"),

@@ -22,6 +22,7 @@ from muskox.core.failure import Failure
 
 __all__ = [
     "DEFAULT_MAX_STALLS",
+    "NO_OPTIONS",
     "SETTLED",
     "Job",
     "JobState",
@@ -103,8 +104,10 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     def over(self, defaults: Options) -> Options:
         """Fill what is left open here from `defaults`."""
-        if self is _NO_OPTIONS:
+        if self is NO_OPTIONS:
             return defaults
+        if defaults is NO_OPTIONS:
+            return self
         return Options(
             attempts=defaults.attempts if self.attempts is None else self.attempts,
             backoff=defaults.backoff if self.backoff is None else self.backoff,
@@ -114,7 +117,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         )
 
 
-_NO_OPTIONS = Options()
+NO_OPTIONS = Options()
+"""What a job that says nothing for itself has: this very object, so that it is known without a comparison."""
 
 
 class Retention(msgspec.Struct, frozen=True):
@@ -144,7 +148,7 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     data: str = "null"
     priority: int = 0
     delay: float = 0.0
-    options: Options = _NO_OPTIONS
+    options: Options = NO_OPTIONS
 
     def __post_init__(self) -> None:
         # Made by the thousand for bulk adds: what is usual is passed by the shortest test.
@@ -177,7 +181,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     attempts: int | None = None
     stalls: int = 0
     releases: int = 0
-    options: Options = _NO_OPTIONS
+    options: Options = NO_OPTIONS
     added_us: int = 0
     due_us: int | None = None
     started_us: int | None = None

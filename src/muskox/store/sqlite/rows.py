@@ -8,13 +8,12 @@ from typing import Any
 import msgspec
 
 from muskox.core.failure import Failure, FailureKind
-from muskox.core.job import Job, JobState, Lease, NewJob, Options
+from muskox.core.job import NO_OPTIONS, Job, JobState, Lease, NewJob, Options
 from muskox.store.protocol import Added
 from muskox.store.sqlite.tx import NUMBER, STATE
 
 __all__ = ["added", "claimed", "columns", "failure_text", "full"]
 
-_NO_OPTIONS = Options()
 _ACTIVE = NUMBER[JobState.ACTIVE]
 
 _options = msgspec.json.Decoder(Options)
@@ -27,7 +26,7 @@ def claimed(row: tuple[Any, ...], queue: str, name: str, token: int, now: int, w
     _, seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress = row
     return Job(
         id, queue, name, JobState.ACTIVE, priority, data, attempt + 1, attempts, stalls, releases,
-        _NO_OPTIONS if options is None else _read_options(options),
+        NO_OPTIONS if options is None else _read_options(options),
         added, None, now, None, progress, None, None, worker,
         Lease(queue, id, token, name, attempt + 1, seq),
     )  # fmt: skip
@@ -61,7 +60,7 @@ def columns(new: NewJob, now: int) -> dict[str, Any]:
         "attempts": new.options.attempts,
         "max_stalls": new.options.max_stalls,
         "now": now,
-        "options": None if new.options == _NO_OPTIONS else _encoder.encode(new.options).decode(),
+        "options": None if new.options == NO_OPTIONS else _encoder.encode(new.options).decode(),
     }
 
 
@@ -80,7 +79,7 @@ def full(row: sqlite3.Row) -> Job:
         attempts=row["attempts"],
         stalls=row["stalls"],
         releases=row["releases"],
-        options=_NO_OPTIONS if row["options"] is None else _read_options(row["options"]),
+        options=NO_OPTIONS if row["options"] is None else _read_options(row["options"]),
         added_us=row["added"],
         due_us=row["due"],
         started_us=row["started"],
@@ -105,7 +104,7 @@ def _read_options(text: str) -> Options:
     try:
         return _options.decode(text)
     except msgspec.DecodeError:
-        return _NO_OPTIONS
+        return NO_OPTIONS
 
 
 def _read_failure(text: str) -> Failure:
