@@ -94,7 +94,7 @@ def prepare(location: Location) -> None:
     if location.path is None:
         return
     if not is_mended(sqlite3.sqlite_version_info):
-        log.info(
+        log.debug(
             "SQLite %s has the WAL-reset race that 3.51.3 mends: checkpoints are made by writers only, "
             "and other programs on %s should set wal_autocheckpoint = 0",
             sqlite3.sqlite_version,
