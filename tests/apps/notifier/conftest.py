@@ -139,7 +139,7 @@ async def program(folder: Path, *arguments: str, **environment: str) -> AsyncIte
         async with asyncio.timeout(60):
             while not said or "Ctrl-C" not in said[-1]:
                 line = await process.stdout.readline()
-                assert line, "".join(said)
+                assert line, f"it ended with {await process.wait()}: {''.join(said)}"
                 said.append(line.decode())
         found = re.search(r"page\s+(\S+)/\n", "".join(said))
         assert found is not None

@@ -114,6 +114,13 @@ async def test_a_database_that_cannot_be_used_stops_the_start_with_one_line(tmp_
     assert "Traceback" not in said
 
 
+async def test_answers_do_not_wait_for_acknowledgements(tmp_path):
+    async with program(tmp_path) as running, httpx.AsyncClient(base_url=running.base, timeout=30) as http:
+        quickest = min([(await http.get("/static/form.js")).elapsed.total_seconds() for _ in range(20)])
+
+    assert quickest < 0.035
+
+
 async def failing(folder, *arguments: str, **environment: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "muskox.apps.notifier", *arguments,
@@ -151,3 +158,13 @@ async def test_a_second_signal_gives_running_jobs_back_at_once(tmp_path):
             # Given back and not merely left: no lease has to run out first.
             await server.until(lambda: bool(server.mails), seconds=15)
             assert len(server.mails) == 1
+
+
+async def test_it_stops_well_when_its_terminal_is_gone(tmp_path):
+    async with program(tmp_path) as running:
+        running.process._transport.get_pipe_transport(1).close()
+
+        running.process.send_signal(signal.SIGTERM)
+
+        async with asyncio.timeout(20):
+            assert await running.process.wait() == 0

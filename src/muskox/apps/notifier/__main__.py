@@ -77,9 +77,9 @@ class _Server(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._services.bell.close)
             if self.should_exit:
                 self._loop.call_soon_threadsafe(self._app.state.hurry)
-        if not self.should_exit:
-            click.echo("\nStopping: running jobs may end, waiting ones stay for the next start.")
-            self.should_exit = True
+            else:
+                self._loop.call_soon_threadsafe(_say, "\nStopping: running jobs may end, waiting ones stay.")
+        self.should_exit = True
 
 
 async def _try_store(services: Services) -> None:
@@ -107,11 +107,18 @@ def _settings(host: str, listener: socket.socket) -> Settings:
 
 def _listen(host: str, port: int) -> socket.socket:
     """Take the port, or say why it cannot be taken."""
+    # The protocol is named, else asyncio does not recognise TCP, leaves Nagle's algorithm on, and every
+    # answer waits 40 ms for an acknowledgement.
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
     except OSError as error:
+        listener.close()
         raise click.ClickException(_refusal(host, port, error)) from None
+    return listener
 
 
 def _refusal(host: str, port: int, error: OSError) -> str:
@@ -142,7 +149,15 @@ def _announce(services: Services, settings: Settings, base: str) -> None:
         "  Ctrl-C stops it.",
         "",
     ]
-    click.echo("\n".join(lines))
+    _say("\n".join(lines))
+
+
+def _say(text: str) -> None:
+    """Tell the terminal, which may have gone away; the service goes on without it."""
+    try:
+        click.echo(text)
+    except OSError:
+        pass
 
 
 if __name__ == "__main__":
