@@ -21,7 +21,7 @@ from muskox.apps.mail.errors import AddressRefused, Refused
 from muskox.apps.notifier.policy import SECURITY_HEADERS
 from muskox.apps.notifier.users import Invalid
 
-__all__ = ["Problem", "install", "problem_response"]
+__all__ = ["Problem", "described", "install", "problem_response"]
 
 _TITLES = {
     400: "Bad request",
@@ -37,6 +37,17 @@ _TITLES = {
     422: "Not acceptable",
     500: "Internal error",
     503: "Unavailable",
+}
+_TEXT = {"type": "string"}
+_FOUND = {"type": "object", "properties": {"pointer": _TEXT, "code": _TEXT, "message": _TEXT}}
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "code", "detail", "errors"],
+    "properties": {
+        **dict.fromkeys(("type", "title", "code", "detail"), _TEXT),
+        "status": {"type": "integer"},
+        "errors": {"type": "array", "items": _FOUND},
+    },
 }
 log = logging.getLogger("muskox.notifier")
 
@@ -67,6 +78,12 @@ def problem_response(problem: Problem) -> Response:
     }
     headers = {**SECURITY_HEADERS, **problem.headers}
     return JSONResponse(content, problem.status, headers=headers, media_type="application/problem+json")
+
+
+def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Describe problems that a route may answer with, for its `responses`."""
+    content = {"application/problem+json": {"schema": _SCHEMA}}
+    return {status: {"description": _TITLES[status], "content": content} for status in statuses}
 
 
 def install(app: FastAPI) -> None:

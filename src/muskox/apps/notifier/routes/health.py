@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from muskox.apps.notifier.health import examine
+from muskox.apps.notifier.problems import described
 from muskox.apps.notifier.routes.given import Given
 
 __all__ = ["router"]
@@ -13,7 +14,7 @@ __all__ = ["router"]
 router = APIRouter(tags=["health"])
 
 
-@router.get("/health/queue", summary="Whether mail flows, with counts per queue")
+@router.get("/health/queue", summary="Whether mail flows, with counts per queue", responses=described(503))
 async def show_health(services: Given) -> JSONResponse:
     """Answer 200 for ok and degraded, 503 for unhealthy."""
     report = await examine(services)

@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from muskox.apps.mail.inbox import TOPIC, Inbox, InboxMail, Opened, open_mail
 from muskox.apps.notifier.pages import page
 from muskox.apps.notifier.policy import MAIL_POLICY
-from muskox.apps.notifier.problems import Problem
+from muskox.apps.notifier.problems import Problem, described
 from muskox.apps.notifier.routes.given import Given, written
 
 __all__ = ["router"]
@@ -67,7 +67,7 @@ def remove_mails(inbox: Box) -> dict[str, int]:
     return {"removed": inbox.remove()}
 
 
-@router.get("/messages/{id}", summary="One mail, taken apart")
+@router.get("/messages/{id}", summary="One mail, taken apart", responses=described(404))
 def read_mail(opened: OpenedMail) -> dict[str, Any]:
     """Give text, HTML and headers of a mail."""
     mail, _, parts = opened
@@ -75,20 +75,30 @@ def read_mail(opened: OpenedMail) -> dict[str, Any]:
     return {**_summary(mail), "text": parts.text, "html": parts.html, "headers": headers}
 
 
-@router.delete("/messages/{id}", status_code=204, summary="Throw one mail away")
+@router.delete("/messages/{id}", status_code=204, summary="Throw one mail away", responses=described(404))
 def remove_mail(id: str, inbox: Box) -> None:
     """Remove a mail from the inbox."""
     if not inbox.remove(id):
         raise Problem(404, "mail_unknown", "there is no such mail in the inbox")
 
 
-@router.get("/messages/{id}/raw", summary="One mail as it would have left", response_class=PlainTextResponse)
+@router.get(
+    "/messages/{id}/raw",
+    summary="One mail as it would have left",
+    response_class=PlainTextResponse,
+    responses=described(404),
+)
 def read_raw(opened: OpenedMail) -> Response:
     """Give the bytes of a mail, as text."""
     return PlainTextResponse(opened[1].decode("utf-8", "replace"))
 
 
-@router.get("/messages/{id}/html", summary="The HTML of one mail, without rights", response_class=HTMLResponse)
+@router.get(
+    "/messages/{id}/html",
+    summary="The HTML of one mail, without rights",
+    response_class=HTMLResponse,
+    responses=described(404),
+)
 def read_html(opened: OpenedMail) -> HTMLResponse:
     """Give the HTML of a mail under a policy that runs and loads nothing; its links open in new windows."""
     html = opened[2].html
@@ -96,7 +106,7 @@ def read_html(opened: OpenedMail) -> HTMLResponse:
     return HTMLResponse(based, headers={"Content-Security-Policy": MAIL_POLICY})
 
 
-@router.get("/wait", summary="Wait for a mail to land")
+@router.get("/wait", summary="Wait for a mail to land", responses=described(408))
 async def wait_for_mail(
     inbox: Box,
     services: Given,
@@ -120,7 +130,7 @@ async def wait_for_mail(
             await ear.wait(min(left, _LOOK_AGAIN))
 
 
-@router.get("/{id}", summary="One mail as a page", response_class=HTMLResponse)
+@router.get("/{id}", summary="One mail as a page", response_class=HTMLResponse, responses=described(404))
 def show_mail(opened: OpenedMail, services: Given) -> HTMLResponse:
     """Show a mail: HTML in a frame, text, headers, and the bytes."""
     mail, raw, parts = opened

@@ -14,7 +14,7 @@ from sse_starlette import EventSourceResponse
 from muskox.apps.mail import store
 from muskox.apps.mail.states import FINAL, MessageState
 from muskox.apps.mail.store import Event, Message
-from muskox.apps.notifier.problems import Problem
+from muskox.apps.notifier.problems import Problem, described
 from muskox.apps.notifier.routes.given import Given, written
 from muskox.apps.notifier.services import Services
 
@@ -27,7 +27,7 @@ _MOST = 200
 router = APIRouter(tags=["messages"])
 
 
-@router.get("/messages/{id}", summary="Where a message is in its life")
+@router.get("/messages/{id}", summary="Where a message is in its life", responses=described(404))
 def show_message(id: str, services: Given) -> dict[str, Any]:
     """Give the state of a message, why it is in it, and what the server answered."""
     message = _find(services, id)
@@ -59,7 +59,9 @@ def show_message(id: str, services: Given) -> dict[str, Any]:
     }
 
 
-@router.get("/messages/{id}/events", summary="What happened to a message; live as text/event-stream")
+@router.get(
+    "/messages/{id}/events", summary="What happened to a message; live as text/event-stream", responses=described(404)
+)
 async def show_events(
     id: str,
     request: Request,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from muskox.apps.mail.addresses import parse_address
 from muskox.apps.notifier.pages import page
-from muskox.apps.notifier.problems import Problem
+from muskox.apps.notifier.problems import Problem, described
 from muskox.apps.notifier.resets import TokenRefused, TokenUnknown
 from muskox.apps.notifier.routes.given import Given
 from muskox.apps.notifier.users import Invalid
@@ -16,6 +18,11 @@ from muskox.apps.notifier.users import Invalid
 __all__ = ["router"]
 
 _TEXT = "this link cannot be used; ask for a new one"
+
+_UNUSABLE: dict[int | str, dict[str, Any]] = {
+    404: {"description": "No such link"},
+    410: {"description": "Used or too old"},
+}
 
 router = APIRouter(tags=["password reset"])
 
@@ -38,14 +45,21 @@ class NewPassword(BaseModel):
     password2: str = Field(max_length=1_000)
 
 
-@router.post("/auth/password-reset", status_code=202, summary="Ask for a mail with a reset link")
+@router.post(
+    "/auth/password-reset", status_code=202, summary="Ask for a mail with a reset link", responses=described(422)
+)
 async def request_reset(request: ResetRequest, services: Given) -> dict[str, str]:
     """Answer the same for every address, known or not; a job finds out and writes."""
     await services.resets.request(parse_address(request.email))
     return {}
 
 
-@router.get("/auth/reset", summary="The page to choose a new password on", response_class=HTMLResponse)
+@router.get(
+    "/auth/reset",
+    summary="The page to choose a new password on",
+    response_class=HTMLResponse,
+    responses=_UNUSABLE,
+)
 def show_reset(services: Given, token: str = Query("", max_length=1_000)) -> HTMLResponse:
     """Show the form; consumes nothing, so that link scanners do no harm."""
     try:
@@ -56,7 +70,7 @@ def show_reset(services: Given, token: str = Query("", max_length=1_000)) -> HTM
     return page("reset.html", services, usable=True)
 
 
-@router.post("/auth/reset", status_code=204, summary="Choose a new password")
+@router.post("/auth/reset", status_code=204, summary="Choose a new password", responses=described(404, 410, 422))
 async def finish_reset(request: NewPassword, services: Given) -> None:
     """Use the token up and change the password; a mail tells the owner."""
     if request.password != request.password2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from muskox.apps.notifier.problems import Problem
+from muskox.apps.notifier.problems import Problem, described
 from muskox.apps.notifier.routes.given import Given
 from muskox.apps.notifier.users import EmailTaken, new_user
 
@@ -34,7 +34,9 @@ class UserAnswer(BaseModel):
     welcome_message_id: str
 
 
-@router.post("/users", status_code=201, summary="Register a user and send the welcome mail")
+@router.post(
+    "/users", status_code=201, summary="Register a user and send the welcome mail", responses=described(409, 422)
+)
 async def create_user(request: UserRequest, services: Given) -> UserAnswer:
     """Store the user, the message and its job in one transaction, and answer before anything is sent."""
     user = new_user(**request.model_dump())
