@@ -32,8 +32,13 @@ _Answer = tuple["asyncio.Future[Any]", Any, BaseException | None]
 MOST_STEPS = 500
 SELDOM = 100
 """One in so many steps that could run in the caller's thread goes through the line all the same."""
-CHECKPOINT_BYTES = 32 * 1024 * 1024
-"""A write-ahead log longer than this is moved into the database, which takes some 60 ms each time."""
+CHECKPOINT_BYTES = 64 * 1024 * 1024
+"""A write-ahead log longer than this is moved into the database, which takes some 0.1 s each time."""
+IDLE_BYTES = 1024 * 1024
+"""When nobody has come for a while, a shorter one is too."""
+IDLE = 0.5
+PATIENCE_TO_CHECKPOINT = 1000
+"""Milliseconds: without the writer's lock SQLite would fall back to a checkpoint beside other writers."""
 
 
 class Line:
@@ -52,6 +57,9 @@ class Line:
         self._connection: sqlite3.Connection | None = None
         self._thread = threading.Thread(target=self._serve, name="muskox-sqlite", daemon=True)
         self._closed = False
+        self._changes = 0
+        self._unmoved: float | None = None
+        """When something was last written that is still in the write-ahead log."""
         self._here = 0
 
     def open(self, prepare: Callable[[sqlite3.Connection], object] = lambda db: None) -> None:
@@ -122,19 +130,38 @@ class Line:
         return self._connection
 
     def _serve(self) -> None:
-        while (first := self._inbox.get()) is not None:
+        while (first := self._next()) is not None:
             batch, last = self._gather(first)
             with self._turn:
                 answers = self._run_together(batch)
                 self._deliver(answers)
                 if self._writing:
-                    self._checkpoint(CHECKPOINT_BYTES)
+                    self._look_after_log()
             if last:
                 break
         with self._turn:
             if self._writing:
                 self._checkpoint(0)
             self._db.close()
+
+    def _next(self) -> _Waiting | None:
+        if self._unmoved is not None:
+            try:
+                return self._inbox.get(timeout=IDLE)
+            except queue.Empty:
+                with self._turn:
+                    self._look_after_log()
+        return self._inbox.get()
+
+    def _look_after_log(self) -> None:
+        """Move the write-ahead log into the database when it is long, or when nothing has been written for a while."""
+        now, changes = self._world.monotonic(), self._db.total_changes
+        if changes != self._changes:
+            self._changes, self._unmoved = changes, now
+            self._checkpoint(CHECKPOINT_BYTES)
+        elif self._unmoved is not None and now - self._unmoved >= IDLE / 2:
+            self._unmoved = None
+            self._checkpoint(IDLE_BYTES)
 
     def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
         batch = [first]
@@ -225,7 +252,11 @@ class Line:
             return
         try:
             if Path(f"{self._location.path}-wal").stat().st_size > most:
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                self._db.execute(f"PRAGMA busy_timeout = {PATIENCE_TO_CHECKPOINT}")
+                try:
+                    self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                finally:
+                    self._db.execute("PRAGMA busy_timeout = 0")
         except (sqlite3.Error, OSError):  # locked or full: the next commit tries again
             return
 
