@@ -52,6 +52,5 @@ def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable
 
 
 if __name__ == "__main__":
-    ox.sync.migrate()  # makes the tables of the jobs before the first transaction
     with make_server("127.0.0.1", 8001, app) as server:
         server.serve_forever()

@@ -81,12 +81,12 @@ class Muskox:
         if name not in self._queues:
             self._queues[name] = AppQueue(
                 name,
-                open_store=self.store,
+                store=self._new_store,
                 world=self.world,
                 defaults=self.registry.find,
                 data_limit=self.data_limit,
                 registry=self.registry,
-                sync=lambda queue: SyncQueue(queue, self._bridge, self.store),
+                sync=lambda queue: SyncQueue(queue, self._bridge),
             )
         if retention is not None:
             if not isinstance(retention, Retention):

@@ -18,9 +18,9 @@ from muskox.core.job import NO_OPTIONS, Job, JobState, NewJob, Options, check_qu
 from muskox.core.life import check_move
 from muskox.core.seam import World
 from muskox.store.protocol import Found, LogLine, QueueCounts, Selection, Store
-from muskox.watch import OpenStore, follow, wait_for_result
+from muskox.watch import follow, wait_for_result
 
-__all__ = ["AddOptions", "Defaults", "Item", "Queue", "add_within"]
+__all__ = ["AddOptions", "Defaults", "Item", "Queue"]
 
 BATCH = 1000
 
@@ -59,19 +59,24 @@ class Queue:
         self,
         name: str,
         *,
-        open_store: OpenStore,
+        store: Callable[[], Store],
         world: World,
         defaults: Callable[[str, str], Defaults | None],
         data_limit: int,
     ) -> None:
         self.name = check_queue_name(name)
-        self._open = open_store
+        self._store = store
         self._world = world
         self._defaults = defaults
         self._data_limit = data_limit
 
     def __repr__(self) -> str:
         return f"<Queue {self.name}>"
+
+    async def _open(self) -> Store:
+        store = self._store()
+        await store.open()
+        return store
 
     # --- add ---------------------------------------------------------------------
 
@@ -112,10 +117,19 @@ class Queue:
     async def add_many(self, items: Iterable[Item], *, within: Any = None) -> list[Job]:
         """Store all of the jobs or none, in one round trip; returns them in their order."""
         jobs = self.prepare(items)
-        store = await self._open()
         if within is not None:
-            return add_within(store, jobs, within)
+            return self.add_within(jobs, within)
+        store = await self._open()
         return [added.job for added in await store.add(jobs)] if jobs else []
+
+    def add_within(self, jobs: list[NewJob], connection: Any) -> list[Job]:
+        """`add_many` with `within`, for jobs that were prepared: in the caller's thread and transaction."""
+        store = self._store()
+        if not store.traits.within:
+            raise OptionError(
+                "this store cannot add inside a transaction of yours; leave within= out, or use another store"
+            )
+        return [added.job for added in store.add_within(jobs, connection)]
 
     def prepare(self, items: Iterable[Item]) -> list[NewJob]:
         """Check what `add_many` was given and make jobs of it."""
@@ -295,15 +309,6 @@ def _options(given: AddOptions) -> Options:
         max_stalls=given.get("max_stalls"),
         keep_for=None if keep_for is None else seconds(keep_for, "keep_for"),
     )
-
-
-def add_within(store: Store, jobs: list[NewJob], connection: Any) -> list[Job]:
-    """Add jobs in the caller's transaction; raises `OptionError` where the store cannot."""
-    if not store.traits.within:
-        raise OptionError(
-            "this store cannot add inside a transaction of yours; leave within= out, or use another store"
-        )
-    return [added.job for added in store.add_within(jobs, connection)]
 
 
 def _states(state: JobState | str | Collection[JobState | str] | None) -> tuple[JobState, ...]:

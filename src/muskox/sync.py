@@ -14,8 +14,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack
 from muskox.core.errors import MuskoxError
 from muskox.core.events import Event
 from muskox.core.job import Job
-from muskox.queue import AddOptions, Item, Queue, add_within
-from muskox.store.protocol import Store
+from muskox.queue import AddOptions, Item, Queue
 
 __all__ = ["Bridge", "SyncQueue", "blocking"]
 
@@ -118,10 +117,6 @@ def blocking(
 class SyncQueue(Blocking[Queue]):
     """The verbs of a queue for blocking code: `queue.sync.add(…)`."""
 
-    def __init__(self, queue: Queue, bridge: Bridge, open_store: Callable[[], Coroutine[Any, Any, Store]]) -> None:
-        super().__init__(queue, bridge)
-        self._open = open_store
-
     def add(self, name: str, data: Any = None, *, within: Any = None, **options: Unpack[AddOptions]) -> Job:
         """Store a job and return it; see `Queue.add`. With `within`, in the caller's thread and transaction."""
         [job] = self.add_many([self.inner.new(name, data, **options)], within=within)
@@ -132,7 +127,7 @@ class SyncQueue(Blocking[Queue]):
         jobs = self.inner.prepare(items)
         if within is None:
             return self.bridge.run(self.inner.add_many(jobs))
-        return add_within(self.bridge.run(self._open()), jobs, within)
+        return self.inner.add_within(jobs, within)
 
     get = blocking(Queue.get)
     find = blocking(Queue.find)

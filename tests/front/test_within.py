@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy.orm import Session, sessionmaker
 
-from muskox import Muskox, OptionError
+from muskox import JobState, Muskox, OptionError
 from muskox.testing import run_jobs
 
 
@@ -123,3 +123,36 @@ async def test_jobs_in_memory_cannot_be_added_within_anything():
             pytest.raises(OptionError, match="cannot add inside a transaction of yours; leave within= out, or use"),
         ):
             await ox.queue("email").add("welcome", within=other)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new file", "file with jobs"])
+def test_the_first_verb_of_a_program_may_be_within_a_transaction_that_holds_the_lock(tmp_path, known):
+    url = f"sqlite:///{tmp_path}/shop.db"
+    if known:
+        before = Muskox(url)
+        before.sync.migrate()
+        before.sync.close()
+    app = Muskox(url)
+
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection, connection:
+        connection.execute("CREATE TABLE users (name TEXT)")
+        connection.execute("INSERT INTO users VALUES ('ada')")
+        added = app.queue("email").sync.add("welcome", id="a", within=connection)
+
+    assert added.state is JobState.WAITING
+    assert app.queue("email").sync.get("a") == added
+    assert app.sync.audit() == []
+    app.sync.close()
+
+
+def test_rolled_back_as_the_first_verb_the_job_and_the_tables_never_existed(tmp_path):
+    app = Muskox(f"sqlite:///{tmp_path}/shop.db")
+
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as connection:
+        app.queue("email").sync.add("welcome", id="a", within=connection)
+        connection.rollback()
+        tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+    assert tables == (0,)
+    assert app.queue("email").sync.get("a") is None
+    app.sync.close()

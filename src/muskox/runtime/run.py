@@ -31,7 +31,7 @@ class Run(msgspec.Struct, gc=False, eq=False):
 
     `since` is when it was asked for and `until` when its lease is over if it cannot be renewed, both by the
     monotonic clock. `halt` ends the call in progress; it is None while there is none, so that a run is never
-    part of a cycle that lasts.
+    part of a cycle that lasts. `over` is set when the run has ended, written or not.
     """
 
     job: Job
@@ -42,6 +42,7 @@ class Run(msgspec.Struct, gc=False, eq=False):
     until: float
     stop: Stop | None = None
     halt: Callable[[], object] | None = None
+    over: bool = False
 
     def told_to_stop(self) -> bool:
         """Whether the run was told to stop, for whatever reason."""

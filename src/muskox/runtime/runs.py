@@ -112,6 +112,7 @@ class Runs:
 
     def ended(self, run: Run, outcome: Outcome) -> None:
         """Decide what becomes of a job and have it written."""
+        run.over = True
         if run.stop is Stop.LOST and type(outcome) is Interrupted:
             self._forget(run.lease)
         else:
@@ -156,7 +157,8 @@ class Runs:
         """Stop runs whose lease is worth nothing any more: cancelled, removed, or given to another worker."""
         for lease in leases:
             run = self._held.get(lease.token)
-            if run is not None and run.stop is None:
+            # One that is over is being settled, and its lease ends with that.
+            if run is not None and run.stop is None and not run.over:
                 log.warning("job %s is no longer ours: its run is told to stop", lease.job_id)
                 run.end(Stop.LOST)
                 self.deadlines.insist(run)

@@ -218,7 +218,8 @@ class Store(Protocol):
         """`add` on the caller's own connection and in its transaction, in the caller's thread.
 
         Takes a driver's connection or a SQLAlchemy connection or session on the same database; rolled back, the
-        jobs never existed. Raises `OptionError` for anything else. Only where `traits.within` is True.
+        jobs never existed. Raises `OptionError` for anything else. Only where `traits.within` is True. Needs no
+        `open` before it, which might wait for the very transaction that the caller holds.
         """
         ...
 

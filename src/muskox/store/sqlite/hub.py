@@ -18,7 +18,7 @@ from muskox.store.sqlite.tx import SQL
 
 __all__ = ["Bell", "Hub"]
 
-BEAT = 0.005
+BEAT = 0.007
 """Seconds between two questions. About 1 % of a core while somebody waits, and nothing while nobody does."""
 
 

@@ -66,10 +66,7 @@ class Line:
         """Connect and `prepare` in the caller's thread, then start the line's own; raises `StoreError` and its kin."""
         self._connection = connect(self._location, writing=self._writing)
         try:
-            if self._writing:
-                self._db.execute("BEGIN IMMEDIATE")
-                prepare(self._db)
-                self._db.execute("COMMIT")
+            prepare(self._db)
             # From here on the line itself waits for the lock, in shorter steps than SQLite's.
             self._db.execute("PRAGMA busy_timeout = 0")
         except sqlite3.Error as error:

@@ -36,7 +36,7 @@ from muskox.store.sqlite.claim import claim
 from muskox.store.sqlite.database import Location, parse, prepare, translate
 from muskox.store.sqlite.hub import Hub
 from muskox.store.sqlite.line import Line
-from muskox.store.sqlite.schema import apply
+from muskox.store.sqlite.schema import apply, upgrade
 from muskox.store.sqlite.settle import Settling
 from muskox.store.sqlite.tx import Tx
 from muskox.store.sqlite.within import borrowed
@@ -80,7 +80,7 @@ class SqliteStore:
         with self._opening:
             if not self._opened:
                 prepare(self._location)
-                self._writer.open(apply)
+                self._writer.open(upgrade)
                 if self._reader is not self._writer:
                     self._reader.open()
                 self._opened = True
@@ -111,6 +111,9 @@ class SqliteStore:
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
         try:
             with borrowed(connection, self._location) as db:
+                if not self._opened:
+                    # The caller may hold the lock that opening would wait for, so its own transaction makes the tables.
+                    apply(db)
                 tx = Tx(db, self._world)
                 tx.begin(locked=False)
                 added = moves.add(tx, jobs)
