@@ -145,5 +145,7 @@ def _tell(tx: Tx, lanes: _Lanes, picks: list[_Row]) -> None:
     for queue in {lanes[lane].queue: None for lane in claimed}:
         facts = [(row[2], lanes[row[0]].name, row[5] + 1) for row in picks if lanes[row[0]].queue == queue]
         tx.tell(queue, "active", facts)
-        if tx.waiting_in(queue) == 0:
+        # Only where one of its lanes runs empty need the others be asked.
+        emptied = any(lanes[lane].waiting + tx.delta(lane, _W) <= 0 for lane in claimed if lanes[lane].queue == queue)
+        if emptied and tx.waiting_in(queue) == 0:
             tx.tell(queue, "drained", [()])

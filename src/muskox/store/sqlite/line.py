@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from muskox.core.errors import StoreError, StoreUnavailable
 from muskox.core.seam import World
 from muskox.store.sqlite.database import Location, connect, is_busy, is_undecodable, translate
-from muskox.store.sqlite.tx import Tx
+from muskox.store.sqlite.tx import Lane, Tx
 
 __all__ = ["Line"]
 
@@ -57,6 +57,7 @@ class Line:
         self._connection: sqlite3.Connection | None = None
         self._thread = threading.Thread(target=self._serve, name="muskox-sqlite", daemon=True)
         self._closed = False
+        self._lanes: dict[tuple[str, str], Lane] = {}
         self._changes = 0
         self._unmoved: float | None = None
         """When something was last written that is still in the write-ahead log."""
@@ -105,7 +106,7 @@ class Line:
         if not self._turn.acquire(blocking=False):
             return None
         try:
-            tx = Tx(self._db, self._world)
+            tx = Tx(self._db, self._world, self._lanes)
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 answer = self._finish(tx, step)
@@ -188,7 +189,7 @@ class Line:
         """Run steps under the lock, asking for it again while others hold it."""
         attempt, waited = 0, 0.0
         while True:
-            tx = Tx(self._db, self._world)
+            tx = Tx(self._db, self._world, self._lanes)
             try:
                 self._db.execute("BEGIN IMMEDIATE" if self._writing else "BEGIN")
                 return tx, self._finish(tx, partial(_run_all, steps))
@@ -214,6 +215,8 @@ class Line:
         answer = step(tx)
         tx.end()
         self._db.execute("COMMIT")
+        if tx.met:
+            self._lanes.update(tx.met)
         return answer
 
     def _wait_for_lock(self, attempt: int) -> float:

@@ -16,7 +16,7 @@ import msgspec
 from muskox.core.job import Job, JobState, Lease, NewJob
 from muskox.store.protocol import Added, Note
 from muskox.store.sqlite import rows
-from muskox.store.sqlite.tx import NUMBER, Tx
+from muskox.store.sqlite.tx import NUMBER, Lane, Tx
 
 __all__ = ["add", "annotate", "fence", "find_lane", "get", "remove", "renew", "still_held", "text"]
 
@@ -35,16 +35,20 @@ def text(value: Any) -> str:
     return _encode(value).decode()
 
 
-def find_lane(tx: Tx, queue: str, name: str) -> tuple[int, int]:
+def find_lane(tx: Tx, queue: str, name: str) -> Lane:
     """Give the numbers of a queue and of its lane for a name, made now if there are none."""
-    key = {"queue": queue, "name": name}
-    found = tx.one("find_lane", key)
-    if found is None:
-        tx.execute("add_queue", key)
-        tx.execute("add_lane", key)
-        found = tx.one("find_lane", key)
-    assert found is not None
-    return found[0], found[1]
+    key = queue, name
+    lane = tx.known.get(key) or tx.met.get(key)
+    if lane is None:
+        values = {"queue": queue, "name": name}
+        found = tx.one("find_lane", values)
+        if found is None:
+            tx.execute("add_queue", values)
+            tx.execute("add_lane", values)
+            found = tx.one("find_lane", values)
+        assert found is not None
+        lane = tx.met[key] = found[0], found[1]
+    return lane
 
 
 def get(tx: Tx, queue: str, ids: Sequence[str]) -> list[Job | None]:

@@ -14,7 +14,7 @@ from muskox.core.job import JobState
 from muskox.core.seam import World
 from muskox.store.sql import statements
 
-__all__ = ["NUMBER", "STATE", "Tx"]
+__all__ = ["NUMBER", "STATE", "Lane", "Tx"]
 
 SQL = statements("muskox.store.sqlite")
 
@@ -31,6 +31,10 @@ STATE: tuple[JobState, ...] = (
 
 NUMBER: dict[JobState, int] = {state: number for number, state in enumerate(STATE)}
 
+Lane = tuple[int, int]
+"""The numbers of a queue and of its lane for a job name. Lanes are never deleted."""
+
+_NONE: Mapping[tuple[str, str], Lane] = {}
 _SET_BACK = 60_000_000
 """A clock that is behind the store's by more than these microseconds was set back on purpose."""
 
@@ -38,11 +42,15 @@ _SET_BACK = 60_000_000
 class Tx:
     """One transaction in its making; good for one `begin` to `end`."""
 
-    __slots__ = ("_deltas", "_read", "_world", "db", "event", "now", "token", "told", "turn", "woken")
+    __slots__ = ("_deltas", "_read", "_world", "db", "event", "known", "met", "now", "token", "told", "turn", "woken")
 
-    def __init__(self, db: sqlite3.Connection, world: World) -> None:
+    def __init__(self, db: sqlite3.Connection, world: World, known: Mapping[tuple[str, str], Lane] = _NONE) -> None:
         self.db = db
         self._world = world
+        self.known = known
+        """Lanes by queue and name that are there for good, since they were read after a commit."""
+        self.met: dict[tuple[str, str], Lane] = {}
+        """Lanes that this transaction has found or made."""
         self._deltas: dict[int, list[int]] = {}
         self._read: tuple[Any, ...] = ()
         self.token = self.event = self.turn = self.now = 0
@@ -117,6 +125,10 @@ class Tx:
         return sum(
             waiting + self._deltas.get(lane, [0])[0] for lane, waiting in self.all("waiting_in", {"queue": queue})
         )
+
+    def delta(self, lane: int, state: int) -> int:
+        """By how much the figure of a lane and state has changed in this transaction."""
+        return self._deltas[lane][state] if lane in self._deltas else 0
 
     def count(self, lane: int, source: int | None, target: int | None, jobs: int = 1) -> None:
         """Keep the figures of a lane: so many jobs left one state for another; None is outside of the store."""
