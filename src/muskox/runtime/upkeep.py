@@ -21,13 +21,13 @@ BATCH = 1000
 
 
 class Promote:
-    """Lets due jobs wait, at most a tenth of a second late."""
+    """Lets due jobs wait, at most a fifth of a second late."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     async def turn(self) -> float:
-        return 0.0 if await self._store.promote(limit=BATCH) == BATCH else 0.1
+        return 0.0 if await self._store.promote(limit=BATCH) == BATCH else 0.2
 
 
 class Recover:

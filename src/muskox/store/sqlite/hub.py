@@ -18,7 +18,7 @@ from muskox.store.sqlite.tx import SQL
 
 __all__ = ["Bell", "Hub"]
 
-BEAT = 0.008
+BEAT = 0.012
 """Seconds between two questions. About 1 % of a core while somebody waits, and nothing while nobody does."""
 
 
@@ -100,7 +100,8 @@ class Hub:
         connection: sqlite3.Connection | None = None
         version = None
         while not self._stop.is_set():
-            self._needed.wait()
+            if not self._bells:
+                self._needed.wait()
             try:
                 connection = connection or connect(self._location, writing=False)
                 [latest] = connection.execute("PRAGMA data_version").fetchone()
