@@ -215,7 +215,16 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 @pytest.mark.parametrize("cls", [muskox.Muskox, muskox.Queue, muskox.AppQueue, muskox.BoundProcessor, muskox.Job])
 def test_every_verb_is_in_the_reference(cls: type) -> None:
-    internal = {"add_within", "data_text", "result_text", "progress_text", "added_us", "due_us", "started_us", "ended_us"}
+    internal = {
+        "add_within",
+        "data_text",
+        "result_text",
+        "progress_text",
+        "added_us",
+        "due_us",
+        "started_us",
+        "ended_us",
+    }
     verbs = {name for name in dir(cls) if not name.startswith("_")} - internal
 
     assert verbs - told("api.md") == set()

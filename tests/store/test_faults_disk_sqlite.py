@@ -272,8 +272,3 @@ async def traced(options, verb, file):
         pytest.skip("tracing is not allowed on this machine")
     assert process.returncode == 0, err.decode()
     return [line.split() for line in out.decode().splitlines()]
-
-
-@pytest.mark.skip(reason="staging a power cut needs a file system that forgets what was not synced")
-def test_fault_l04_power_cut():
-    """NORMAL may lose a last stretch of commits and nothing before it; FULL loses none."""

@@ -83,7 +83,6 @@ class Hearing:
                     Retrying(lease.queue, 0, self._now(), lease.job_id, lease.name, lease.attempt, failure, delay)
                 )
             case life.Fail(_, failure):
-                log.info("job %s failed: %s", lease.job_id, failure.type)
                 self.hear(Failed(lease.queue, 0, self._now(), lease.job_id, lease.name, lease.attempt, failure))
             case life.Stall():
                 fact = (lease.queue, 0, self._now(), lease.job_id, lease.name, lease.attempt)

@@ -145,7 +145,13 @@ class Runs:
                 log.warning(
                     "job %s was no longer ours when attempt %d ended: nothing was written", lease.job_id, lease.attempt
                 )
-            elif heard or type(settlement) is life.Fail:
+                continue
+            if type(settlement) is life.Fail:
+                log.info(
+                    "job %s named %s in queue %s failed at attempt %d: %s",
+                    lease.job_id, lease.name, lease.queue, lease.attempt, settlement.failure.type,
+                )  # fmt: skip
+            if heard:
                 self.hearing.hear_settled(settlement, run.job.stalls if run is not None else 0)
         self.teller.forget(one.lease for one in batch)
 
@@ -178,6 +184,9 @@ class Runs:
 
     def recovered(self, found: Sequence[Recovered]) -> None:
         """Tell of jobs that were taken back."""
+        # One line for all: a worker that was killed leaves as many as it had slots.
+        first = found[0].job
+        log.warning("%d jobs had stalled, among them %s named %s", len(found), first.id, first.name)
         for one in found:
-            log.warning("job %s had stalled with worker %s; it is %s now", one.job.id, one.worker, one.job.state)
+            log.debug("job %s had stalled with worker %s; it is %s now", one.job.id, one.worker, one.job.state)
             self.hearing.hear_recovered(one.job)
