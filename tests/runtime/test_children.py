@@ -492,7 +492,8 @@ async def test_fault_h11_what_a_run_leaves_behind_dies_with_its_child(tmp_path: 
         def daemonise(name: str, end: str):
             if os.fork() == 0:
                 if os.fork() == 0:
-                    with open(name, "w") as file: print(os.getpid(), file=file)
+                    with open(name + ".new", "w") as file: print(os.getpid(), file=file)
+                    os.rename(name + ".new", name)
                     while True: time.sleep(60)
                 os._exit(0)
             os.wait()

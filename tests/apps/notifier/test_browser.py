@@ -91,9 +91,14 @@ async def test_a_refused_registration_says_why_beside_the_form(page):
 async def test_mission_c02_a_password_is_reset_from_the_page_through_the_mail(page):
     await register(page)
     await expect(page.locator("#state")).to_have_text("Delivered")
+    await expect(page.locator("#open-mail")).to_be_visible()
+    welcome = await page.get_attribute("#open-mail", "href")
+    assert welcome is not None
 
     await page.click("#reset button")
     await expect(page.locator("#reset-note")).to_contain_text("If there is an account")
+    # The page goes on to show the welcome mail until the reset mail is on its way.
+    await expect(page.locator("#open-mail")).not_to_have_attribute("href", welcome, timeout=30_000)
     await expect(page.locator("#events li")).to_have_count(4)
     await expect(page.locator("#open-mail")).to_be_visible()
     await page.click("#open-mail")
