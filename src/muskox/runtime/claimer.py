@@ -14,10 +14,10 @@ from muskox.store.protocol import Store, Want
 
 __all__ = ["Claimer", "GiveBack", "Listener"]
 
-MOST = 250
+MOST = 400
 """Jobs in one claim; larger ones gain little and take longer to run out."""
 
-AHEAD = 4
+AHEAD = 6
 """At most so many times the slots are claimed beyond them."""
 
 LONGEST_WAIT = 0.5
