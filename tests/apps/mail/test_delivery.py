@@ -11,6 +11,7 @@ from email.parser import BytesParser
 import pytest
 from sqlalchemy.orm import Session
 
+from muskox import JobFailed
 from muskox.apps.mail import delivery, kinds, store
 from muskox.apps.mail.catalogue import shipped_templates
 from muskox.apps.mail.errors import AddressRefused, HeaderRefused, Overtaken, Refused, TemplateUnknown
@@ -124,6 +125,8 @@ async def test_mission_c02_a_reset_mail_has_five_attempts(tmp_path):
         assert (message.state, message.reason, message.attempts) == ("failed", "attempts", 5)
         assert message.reason_detail.startswith("network")
         assert types(built, id) == ["queued", *["sending", "deferred"] * 4, "sending", "failed"]
+        with pytest.raises(JobFailed):
+            await built.ox.queue("mail-high").result(id, timeout=10)
         job = await built.ox.queue("mail-high").get(id)
         assert (job.state, job.attempt) == ("failed", 5)
 
