@@ -12,7 +12,7 @@ from muskox.core.job import Job
 from muskox.core.seam import World
 from muskox.store.protocol import Store, Want
 
-__all__ = ["Claimer", "GiveBack", "Listener"]
+__all__ = ["Claimer", "GiveBack", "Lookout"]
 
 MOST = 400
 """Jobs in one claim; larger ones gain little and take longer to run out."""
@@ -117,7 +117,7 @@ class GiveBack:
         return LONGEST_WAIT / 2
 
 
-class Listener:
+class Lookout:
     """A duty for the times when there is nothing to claim: waits for the store's hint, then lets it be tried again."""
 
     def __init__(

@@ -23,7 +23,7 @@ from muskox.core.life import Settlement
 from muskox.core.seam import World
 from muskox.runtime.attempt import Attempt
 from muskox.runtime.children import Children
-from muskox.runtime.claimer import Claimer, GiveBack, Listener
+from muskox.runtime.claimer import Claimer, GiveBack, Lookout
 from muskox.runtime.deadlines import INSISTENCE, Deadlines
 from muskox.runtime.follower import Follower, follows
 from muskox.runtime.leases import LeaseKeeper
@@ -156,14 +156,14 @@ class Worker:
             held=runs.load, arrived=runs.arrived, starved=self._starved,
         )  # fmt: skip
         runs.join(self._slots, self._settler, deadlines, teller, self._hearing)
-        self._listener = Listener(
+        self._lookout = Lookout(
             store, world, [want.queue for want in self.wants], poll=settings.poll, retry=self._look_again
         )
         self._presence = Presence(store, self._record, self._hearing.hear)
         self._keeper = LeaseKeeper(store, world, lease=settings.lease, held=runs.held, lost=runs.lost)
         self._settling = self._loop(self._settler)
         self._timing = self._loop(deadlines)
-        self._listening = self._loop(self._listener)
+        self._looking_out = self._loop(self._lookout)
         # Two claims may be on their way: one batch runs while the next is fetched.
         self._claiming = [self._loop(self._claimer), self._loop(self._claimer)]
         others: list[Duty] = [
@@ -177,7 +177,7 @@ class Worker:
         if self._follower is not None:
             others.append(self._follower)
         self._loops = [
-            self._settling, self._timing, self._listening, *self._claiming, *map(self._loop, others),
+            self._settling, self._timing, self._looking_out, *self._claiming, *map(self._loop, others),
         ]  # fmt: skip
 
     def _wake_settler(self) -> None:
@@ -202,8 +202,8 @@ class Worker:
         self._look_whether_quiet()
 
     def _starved(self) -> None:
-        self._listener.starved = True
-        self._listening.wake()
+        self._lookout.starved = True
+        self._looking_out.wake()
         self._look_whether_quiet()
 
     def _look_whether_quiet(self) -> None:
