@@ -14,7 +14,7 @@ from muskox.core import codec
 from muskox.core.backoff import Backoff
 from muskox.core.errors import JobNotFound, OptionError
 from muskox.core.events import Event
-from muskox.core.job import NO_OPTIONS, Job, JobState, NewJob, Options, check_queue_name, seconds
+from muskox.core.job import NO_OPTIONS, Job, JobState, NewJob, Options, check_job_name, check_queue_name, seconds
 from muskox.core.life import check_move
 from muskox.core.seam import World
 from muskox.store.protocol import Found, LogLine, QueueCounts, Selection, Store
@@ -82,6 +82,7 @@ class Queue:
 
     def new(self, name: str, data: Any = None, **options: Unpack[AddOptions]) -> NewJob:
         """Make a job to be added later, with `add_many`; takes what `add` takes and checks it the same way."""
+        check_job_name(name)
         wanted, priority, delay = NO_OPTIONS, None, 0.0
         if options:  # most jobs say nothing for themselves, and many are added at once
             wanted, priority = _options(options), options.get("priority")

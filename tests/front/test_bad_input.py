@@ -464,3 +464,9 @@ async def test_a_database_that_may_not_be_written_says_so(tmp_path, url, monkeyp
     async with Muskox(url) as ox:
         with pytest.raises(StoreReadOnly, match="read"):
             await ox.queue("email").add("welcome")
+
+
+@pytest.mark.parametrize("name", [["welcome"], {"name": "welcome"}, None, 5], ids=repr)
+async def test_a_name_that_is_no_text_is_refused(emails, name):
+    with pytest.raises(OptionError, match=r"job name .* is not allowed; use 1 to 255 printable characters"):
+        await emails.add(name)

@@ -153,7 +153,7 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     def __post_init__(self) -> None:
         # Made by the thousand for bulk adds: what is usual is passed by the shortest test.
         check_id(self.id)
-        if (self.queue, self.name) not in _seen_names:
+        if type(self.name) is not str or (self.queue, self.name) not in _seen_names:
             _see_names(self.queue, self.name)
         if type(self.priority) is not int or not -PRIORITY_RANGE <= self.priority <= PRIORITY_RANGE:
             _check_whole("priority", self.priority, -PRIORITY_RANGE, PRIORITY_RANGE, "higher runs sooner, 0 is usual")
