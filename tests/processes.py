@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -51,3 +52,14 @@ async def until(process: asyncio.subprocess.Process, word: str) -> list[list[str
             raise AssertionError(f"ended before {word!r}: {(await process.stderr.read()).decode()}")
         lines.append(line.decode().split() or [""])
     return lines
+
+
+def gone(pid: int) -> bool:
+    """Whether a process executes nothing any more: it is not there, or only waits to be reaped."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    return not Path("/proc/self").exists()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from muskox import Job, Muskox, Queue, ResultUnavailable
 from muskox.store.protocol import Store
 
-LIMIT = 20.0
+LIMIT = 30.0
 
 
 async def until(fact: Callable[[], object], limit: float = LIMIT) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -23,6 +22,8 @@ from muskox.core.job import Job, JobState, Lease
 from muskox.core.life import Died, Outcome, Raised, Returned
 from muskox.runtime.children import Children, ChildTask, Told, place
 from muskox.runtime.world import RealWorld
+from tests.processes import gone
+from tests.runtime.helpers import until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="isolated processors need a Unix")
 LIMIT = 30.0
@@ -67,23 +68,6 @@ class Room:
         path = self.folder / name
         await until(lambda: path.exists() and path.read_text().endswith("\n"))
         return path.read_text().strip()
-
-
-async def until(fact: Callable[[], bool], limit: float = LIMIT) -> None:
-    async with asyncio.timeout(limit):
-        while not fact():  # noqa: ASYNC110 - facts about other processes set no event
-            await asyncio.sleep(0.002)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process executes nothing any more: it is not there, or only waits to be reaped."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    return not Path("/proc/self").exists()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -18,6 +18,8 @@ import pytest
 from muskox.core.errors import OptionError
 from muskox.runtime.supervisor import run_processes
 from muskox.runtime.world import RealWorld
+from tests.processes import gone
+from tests.runtime.helpers import until
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and process groups need a Unix")
 LIMIT = 40.0
@@ -101,22 +103,6 @@ class Herd:
         assert self.process is not None
         _, complaints = await asyncio.wait_for(self.process.communicate(), LIMIT)
         return self.process.returncode or 0, complaints.decode()
-
-
-async def until(fact: Callable[[], bool], limit: float = LIMIT) -> None:
-    async with asyncio.timeout(limit):
-        while not fact():  # noqa: ASYNC110 - facts about other processes set no event
-            await asyncio.sleep(0.005)
-
-
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    return False
 
 
 @pytest.fixture
