@@ -162,7 +162,7 @@ class Muskox:
         runtime = importlib.import_module("muskox.runtime.worker")
         settings = runtime.Settings(concurrency, lease, shutdown_timeout, poll, self.data_limit)
         chosen = self.wanted(queues)
-        worker: Worker = runtime.Worker(self._new_store(), self.world, self.registry, chosen, settings)
+        worker: Worker = runtime.Worker(self._new_store, self.world, self.registry, chosen, settings)
         return worker
 
     def wanted(self, queues: Sequence[str] | None = None) -> list[str]:
@@ -230,23 +230,38 @@ class Muskox:
             # A forked child has no threads of its parent, and may not even close the connections that it inherits:
             # they are kept, so that nothing else closes them.
             self._inherited, self._stores, self._pid = [*self._stores.values()], {}, os.getpid()
-        if None in self._stores:
-            return self._stores[None]
+        loop = _running_loop()
+        for known in (None, loop):
+            if known in self._stores:
+                return self._stores[known]
         store = open_store(self.url, self.world)
-        key = asyncio.get_running_loop() if store.traits.loop_bound else None
-        return self._stores.setdefault(key, store)
+        if not store.traits.loop_bound:
+            return self._stores.setdefault(None, store)
+        if loop is None:  # good for adding within a transaction of the caller's, for which nothing is opened
+            return store
+        for other in [other for other in self._stores if other is not None and other.is_closed()]:
+            self._stores.pop(other, None)
+        return self._stores.setdefault(loop, store)
 
     def wrap_store(self, wrap: Callable[[Store], S]) -> S:
         """Put something before the store until `close`, as tests do: `flaky = ox.wrap_store(FlakyStore)`."""
-        wrapped = wrap(self._new_store())
+        store = self._new_store()
+        if store.traits.loop_bound:
+            raise OptionError(
+                "this store has an object for each event loop, so none can be wrapped; use SQLite for that"
+            )
+        wrapped = wrap(store)
         self._stores = {None: cast(Store, wrapped)}
         return wrapped
 
     async def close(self) -> None:
         """Let go of everything that was opened, threads too; the app may be used again afterwards."""
         stores, self._stores = self._stores, {}
-        for store in stores.values():
-            await store.close()
+        for loop, store in stores.items():
+            if loop is None or loop is asyncio.get_running_loop():
+                await store.close()
+            elif loop.is_running():  # it can be closed in its own loop only
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(store.close(), loop))
         await self._bridge.let_go()
 
     async def __aenter__(self) -> Self:
@@ -277,6 +292,13 @@ class SyncMuskox(Blocking[Muskox]):
         """Let go of everything that was opened, threads too."""
         self.bridge.run(self.inner.close())
         self.bridge.close()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -118,19 +118,21 @@ class Queue:
     async def add_many(self, items: Iterable[Item], *, within: Any = None) -> list[Job]:
         """Store all of the jobs or none, in one round trip; returns them in their order."""
         jobs = self.prepare(items)
-        if within is not None:
-            return self.add_within(jobs, within)
-        store = await self._open()
-        return [added.job for added in await store.add(jobs)] if jobs else []
+        store = await self._open() if within is None else self._store_within()
+        return [added.job for added in await store.add(jobs, within=within)] if jobs else []
 
     def add_within(self, jobs: list[NewJob], connection: Any) -> list[Job]:
         """`add_many` with `within`, for jobs that were prepared: in the caller's thread and transaction."""
+        return [added.job for added in self._store_within().add_within(jobs, connection)]
+
+    def _store_within(self) -> Store:
+        """The store as it is, since opening it might wait for the very transaction that the caller holds."""
         store = self._store()
         if not store.traits.within:
             raise OptionError(
                 "this store cannot add inside a transaction of yours; leave within= out, or use another store"
             )
-        return [added.job for added in store.add_within(jobs, connection)]
+        return store
 
     def prepare(self, items: Iterable[Item]) -> list[NewJob]:
         """Check what `add_many` was given and make jobs of it."""

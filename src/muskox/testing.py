@@ -49,6 +49,8 @@ class FakeWorld:
     ids. May be asked from any thread.
     """
 
+    simulated = True
+
     def __init__(self, start: float = _START, *, seed: int | None = None) -> None:
         self._lock = threading.Lock()
         self._random = random.Random(seed)

@@ -11,6 +11,7 @@ import pytest
 from muskox import ActiveJob, JobState, Muskox, StoreUnavailable
 from muskox.runtime.leases import LeaseKeeper
 from muskox.runtime.world import RealWorld
+from muskox.store.protocol import Traits
 from tests.runtime.flaky import FlakyStore
 from tests.runtime.helpers import ended, reached, until
 
@@ -215,7 +216,7 @@ async def test_workers_that_start_and_stop_at_once_leave_no_thread_and_no_job_be
 async def test_a_keeper_of_leases_may_be_closed_in_the_moment_it_opens() -> None:
     world = RealWorld()
     for _ in range(50):
-        keeper = LeaseKeeper(_Nothing(), world, lease=30, held=list, lost=lambda leases: None)
+        keeper = LeaseKeeper(_Nothing, world, lease=30, held=list, lost=lambda leases: None)
         keeper.open()
         async with asyncio.timeout(5):
             await keeper.close()
@@ -290,6 +291,8 @@ async def test_a_store_that_cannot_be_opened_is_an_error_of_the_start(shaky: Mus
 
 class _Nothing:
     """A store that is never asked."""
+
+    traits = Traits(loop_bound=False, within=False)
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(name)

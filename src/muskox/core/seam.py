@@ -23,6 +23,9 @@ class Spawned(Protocol):
 class World(Protocol):
     """Where time, chance and identity come from."""
 
+    simulated: bool
+    """Whether its time is not the machine's: a store with a clock of its own then goes by the world's instead."""
+
     def now(self) -> float:
         """Seconds since 1970 in UTC; may jump when somebody sets the clock."""
         ...

@@ -7,7 +7,10 @@ store looks for the next. What is done with the jobs is not its business.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
+from typing import NamedTuple
 
+from muskox.core.errors import StoreError
 from muskox.core.job import Job
 from muskox.core.seam import World
 from muskox.store.protocol import Store, Want
@@ -25,6 +28,14 @@ LONGEST_WAIT = 0.5
 
 Arrived = Callable[[list[Job], float], None]
 """Given the claimed jobs and the moment, by the monotonic clock, at which they were asked for."""
+
+
+class _Ask(NamedTuple):
+    """A claim, by its ticket: for how many jobs, and since when."""
+
+    ticket: str
+    room: int
+    since: float
 
 
 class Claimer:
@@ -52,6 +63,8 @@ class Claimer:
         self._held = held
         self._arrived = arrived
         self._starved = starved
+        self._tickets = count(1)
+        self._unanswered: list[_Ask] = []
         self._asked = 0
         self._ended = 0
         self._ended_before = 0
@@ -80,13 +93,19 @@ class Claimer:
         return min(MOST, share, self._slots + self._ahead - self._held() - self._asked)
 
     async def turn(self) -> float | None:
-        room = self.room() if self.hungry and not self.closed else 0
-        if room < 1:
+        ask = self._next_ask()
+        if ask is None:
             return None
-        since = self._world.monotonic()
+        room = ask.room
         self._asked += room
         try:
-            jobs = await self._store.claim(self._wants, limit=room, worker=self._worker, lease=self._lease)
+            jobs = await self._store.claim(
+                self._wants, limit=room, worker=self._worker, lease=self._lease, ticket=ask.ticket
+            )
+        except StoreError:
+            # It may have been done all the same: the same ticket finds out.
+            self._unanswered.append(ask)
+            raise
         finally:
             self._asked -= room
         # About as many runs as ended since the claim before will end until the next: so many, for each of the
@@ -99,8 +118,18 @@ class Claimer:
             self._starved()
         if jobs:
             # Also after a stop: what arrives then is given back by whoever takes it.
-            self._arrived(jobs, since)
+            self._arrived(jobs, ask.since)
         return 0.0
+
+    def _next_ask(self) -> _Ask | None:
+        """A claim that had no answer while that may matter, else a new one if there is room and reason for it."""
+        now = self._world.monotonic()
+        while self._unanswered:
+            ask = self._unanswered.pop()
+            if now - ask.since < self._lease / 2:
+                return ask
+        room = self.room() if self.hungry and not self.closed else 0
+        return _Ask(str(next(self._tickets)), room, now) if room > 0 else None
 
 
 class GiveBack:

@@ -25,18 +25,21 @@ log = logging.getLogger("muskox.worker")
 
 
 class LeaseKeeper:
-    """Keeps alive what `held` gives. `lost` is called in the worker's loop with leases that are worth nothing."""
+    """Keeps alive what `held` gives. `lost` is called in the worker's loop with leases that are worth nothing.
+
+    `store` gives the store for the event loop that asks, which here is the thread's own.
+    """
 
     def __init__(
         self,
-        store: Store,
+        store: Callable[[], Store],
         world: World,
         *,
         lease: float,
         held: Callable[[], Sequence[Run]],
         lost: Callable[[Sequence[Lease]], None],
     ) -> None:
-        self._store = store
+        self._store_here = store
         self._world = world
         self._lease = lease
         self._beat = min(1.0, lease / 3)
@@ -69,21 +72,27 @@ class LeaseKeeper:
     async def _keep(self) -> None:
         self._main = asyncio.current_task()
         self._own = asyncio.get_running_loop()
-        while not self._closed:
-            await self._world.sleep(self._beat)
-            try:
-                await self.turn()
-            except Exception:  # without this thread every lease would be lost, so it ends for nothing
-                log.exception("leases were not renewed; the next beat tries again")
+        store = self._store_here()
+        try:
+            while not self._closed:
+                await self._world.sleep(self._beat)
+                try:
+                    await self.turn(store)
+                except Exception:  # without this thread every lease would be lost, so it ends for nothing
+                    log.exception("leases were not renewed; the next beat tries again")
+        finally:
+            if store.traits.loop_bound:
+                await store.close()
 
-    async def turn(self) -> None:
+    async def turn(self, store: Store) -> None:
         """Renew once. A run is lost when the store says so, or when it gives no answer until the lease is over."""
         now = self._world.monotonic()
         runs = [run for run in self._held() if now - run.since >= self._beat]
         if not runs:
             return
         try:
-            lost = await self._store.renew([run.lease for run in runs], lease=self._lease)
+            await store.open()
+            lost = await store.renew([run.lease for run in runs], lease=self._lease)
         except StoreError as error:
             log.warning("leases of %d jobs were not renewed: %s", len(runs), error)
             lost = [run.lease for run in runs if self._world.monotonic() > run.until]

@@ -71,11 +71,12 @@ class Settings(msgspec.Struct, frozen=True):
 class Worker:
     """Runs the jobs of some queues until it is told to stop. Good for one run.
 
-    Use `await worker.run()`, or `async with worker:` to have it work beside the block.
+    Use `await worker.run()`, or `async with worker:` to have it work beside the block. `store` gives the store
+    for the event loop that asks.
     """
 
     def __init__(
-        self, store: Store, world: World, registry: Registry, queues: Sequence[str], settings: Settings
+        self, store: Callable[[], Store], world: World, registry: Registry, queues: Sequence[str], settings: Settings
     ) -> None:
         self.id = world.secret(9).hex()
         self.settings = settings
@@ -83,7 +84,7 @@ class Worker:
         if not self.wants:
             asked = ", ".join(queues) or "none"
             raise OptionError(f"no processor is declared for the queues of this worker ({asked}); declare one first")
-        self._store = store
+        self._store_here = store
         self._world = world
         self._registry = registry
         self._stop = 0
@@ -108,8 +109,9 @@ class Worker:
                 "a worker cannot run in the child process of an isolated processor; start it in its program "
                 'under `if __name__ == "__main__":`, which a child does not run'
             )
-        await self._store.open()
-        self._assemble()
+        store = self._store_here()
+        await store.open()
+        self._assemble(store)
         if self._follower is not None:
             await self._follower.begin()
         self._keeper.open()
@@ -136,8 +138,8 @@ class Worker:
             if isinstance(end, Exception):
                 raise end
 
-    def _assemble(self) -> None:
-        store, world, settings = self._store, self._world, self.settings
+    def _assemble(self, store: Store) -> None:
+        world, settings = self._world, self.settings
         self._alarm = Alarm(world)
         self._threads = Threads(world, settings.concurrency)
         self._children = Children(world, settings.concurrency)
@@ -160,7 +162,7 @@ class Worker:
             store, world, [want.queue for want in self.wants], poll=settings.poll, retry=self._look_again
         )
         self._presence = Presence(store, self._record, self._hearing.hear)
-        self._keeper = LeaseKeeper(store, world, lease=settings.lease, held=runs.held, lost=runs.lost)
+        self._keeper = LeaseKeeper(self._store_here, world, lease=settings.lease, held=runs.held, lost=runs.lost)
         self._settling = self._loop(self._settler)
         self._timing = self._loop(deadlines)
         self._looking_out = self._loop(self._lookout)

@@ -20,6 +20,8 @@ __all__ = ["RealWorld"]
 class RealWorld:
     """The `World` that programs get unless they hand in another."""
 
+    simulated = False
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._last = 0

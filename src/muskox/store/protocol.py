@@ -206,11 +206,12 @@ class Store(Protocol):
 
     # --- the life of jobs --------------------------------------------------------
 
-    async def add(self, jobs: Sequence[NewJob]) -> list[Added]:
+    async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
         """Store all the jobs or none, in the order given; waiting, or delayed where `delay` > 0.
 
         A known (queue, id), also a twin earlier in the same call, stores nothing and answers with the job that is
-        there. Events: waiting, delayed.
+        there. `within` is an asynchronous connection or session of the caller's, in whose transaction it is done;
+        see `add_within` for the rest. Events: waiting, delayed.
         """
         ...
 
@@ -223,12 +224,16 @@ class Store(Protocol):
         """
         ...
 
-    async def claim(self, wants: Sequence[Want], *, limit: int, worker: str, lease: float) -> list[Job]:
+    async def claim(
+        self, wants: Sequence[Want], *, limit: int, worker: str, lease: float, ticket: str = ""
+    ) -> list[Job]:
         """Move at most `limit` waiting jobs to active, attempt + 1, each with a lease of `lease` seconds.
 
         Only names that are wanted, from queues that are not paused. Within a queue higher priority first, then
         arrival; between queues in turn; and one claim in twenty goes to the job that has waited longest, whatever
         its priority, once it has waited ten seconds. A queue that is wanted twice is wanted for both.
+        `ticket` is a text of the claim's own: said again by the same worker within the lease, it moves nothing and
+        gives those of the claim's jobs whose leases still count, so that a claim without an answer may be repeated.
         Events: active, and drained when no waiting job is left.
         """
         ...

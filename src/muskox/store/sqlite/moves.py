@@ -18,7 +18,7 @@ from muskox.store.protocol import Added, Note
 from muskox.store.sqlite import rows
 from muskox.store.sqlite.tx import NUMBER, Lane, Tx
 
-__all__ = ["add", "annotate", "fence", "find_lane", "get", "remove", "renew", "still_held", "text"]
+__all__ = ["add", "annotate", "fence", "find_lane", "get", "get_held", "remove", "renew", "still_held", "text"]
 
 _W, _D, _A = NUMBER[JobState.WAITING], NUMBER[JobState.DELAYED], NUMBER[JobState.ACTIVE]
 _C, _F = NUMBER[JobState.COMPLETED], NUMBER[JobState.FAILED]
@@ -119,6 +119,20 @@ def still_held(tx: Tx, leases: Sequence[Lease]) -> set[tuple[Any, ...]]:
 
 def fence(lease: Lease) -> tuple[int, int]:
     return lease.row, lease.token
+
+
+def get_held(tx: Tx, leases: Sequence[Lease]) -> list[Job]:
+    """Read the jobs of those leases that still count, in their order."""
+    held = still_held(tx, leases)
+    kept = [lease for lease in leases if fence(lease) in held]
+    jobs = {
+        queue: get(tx, queue, [lease.job_id for lease in kept if lease.queue == queue])
+        for queue in {lease.queue for lease in kept}
+    }
+    by_row = {
+        job.lease.row: job for found in jobs.values() for job in found if job is not None and job.lease is not None
+    }
+    return [by_row[lease.row] for lease in kept]
 
 
 def remove(tx: Tx, seqs: Sequence[int]) -> None:

@@ -47,6 +47,9 @@ LONE = 8
 """So few jobs are added in the caller's thread when nobody else is writing."""
 
 
+MOST_TICKETS = 64
+"""Claims that are remembered, of the last ones; a worker has two on their way at most."""
+
 POLL = 1.0
 """Seconds after which those who wait for events look for themselves, whatever the hints say."""
 
@@ -67,6 +70,7 @@ class SqliteStore:
         self._hub = Hub(location)
         self._writer = Line(location, world, writing=True, committed=self._committed)
         self._reader = self._writer if location.path is None else Line(location, world, writing=False)
+        self._tickets: dict[tuple[str, str], list[Lease]] = {}
         self._opening = threading.Lock()
         self._opened = False
 
@@ -102,7 +106,9 @@ class SqliteStore:
 
     # --- the life of jobs --------------------------------------------------------
 
-    async def add(self, jobs: Sequence[NewJob]) -> list[Added]:
+    async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
+        if within is not None:
+            return self.add_within(jobs, within)
         step = partial(moves.add, jobs=jobs)
         if 0 < len(jobs) <= LONE and (added := self._writer.run_here(step)) is not None:
             return added
@@ -122,9 +128,22 @@ class SqliteStore:
             raise translate(error, self._location) from error
         return added
 
-    async def claim(self, wants: Sequence[Want], *, limit: int, worker: str, lease: float) -> list[Job]:
+    async def claim(
+        self, wants: Sequence[Want], *, limit: int, worker: str, lease: float, ticket: str = ""
+    ) -> list[Job]:
+        if ticket and (leases := self._tickets.get((worker, ticket))) is not None:
+            return await self._writer.run(partial(moves.get_held, leases=leases))
         claimed = await self._writer.run(partial(claim, wants=wants, limit=limit, worker=worker, lease=lease))
-        return claimed.jobs()
+        jobs = claimed.jobs()
+        if ticket:
+            self._remember(worker, ticket, jobs)
+        return jobs
+
+    def _remember(self, worker: str, ticket: str, jobs: list[Job]) -> None:
+        """Keep what a claim gave, for the case that it is said again: only by a caller here, in this process."""
+        if len(self._tickets) >= MOST_TICKETS:
+            del self._tickets[next(iter(self._tickets))]
+        self._tickets[worker, ticket] = [job.lease for job in jobs if job.lease is not None]
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Lease]:
         return await self._writer.run(Settling(settlements))
