@@ -104,7 +104,7 @@ def test_a_session_of_sqlalchemy_as_flask_uses_it(url):
 
 @pytest.mark.parametrize("within", [5, "jobs.db", object()])
 async def test_what_is_no_connection_is_refused(emails, within):
-    with pytest.raises(OptionError, match="within= takes a sqlite3 connection or a SQLAlchemy connection or session"):
+    with pytest.raises(OptionError, match="within= takes a connection or session on SQLite, of sqlite3"):
         await emails.add("welcome", within=within)
 
 

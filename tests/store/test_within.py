@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from contextlib import closing
 
-import msgspec
 import pytest
 import sqlalchemy
 from sqlalchemy.orm import sessionmaker
 
-from muskox.core.errors import OptionError, StoreUnavailable
+from muskox.core.errors import OptionError
 from muskox.core.job import JobState, NewJob
 from muskox.core.life import Complete
-from muskox.store import open_store
 from muskox.store.protocol import Want
+from tests import engines
 from tests.store.reading import events, everything, figures, kinds, one, state
 
 LIMIT = 10
@@ -38,7 +35,7 @@ def store(shared):
 
 @pytest.fixture
 def engine(shared):
-    made = sqlalchemy.create_engine(shared[0])
+    made = engines.engine(shared[0])
     with made.begin() as tx:
         tx.execute(sqlalchemy.text("CREATE TABLE users (name TEXT)"))
     yield made
@@ -171,141 +168,24 @@ async def test_an_engine_is_refused_since_it_has_no_transaction(store, engine):
         store.add_within([new()], engine)
 
 
-async def test_a_connection_to_another_database_is_refused(store, tmp_path):
-    other = sqlalchemy.create_engine(f"sqlite:///{tmp_path}/other.db")
-    with other.begin() as tx, pytest.raises(OptionError, match=r"within= is a connection to .*other\.db, but the jobs"):
-        store.add_within([new()], tx)
-    other.dispose()
-
-
-async def test_a_connection_to_a_database_in_memory_is_refused(store):
-    with closing(sqlite3.connect(":memory:")) as other, pytest.raises(OptionError, match="a database in memory"):
-        store.add_within([new()], other)
-
-
-# --- the driver's own connections -------------------------------------------------------
-
-
-@pytest.fixture
-def file(store):
-    path = store._location.path if hasattr(store, "_location") else None
-    if path is None:
-        pytest.skip("only for a store in one SQLite file")
-    return path
-
-
-async def test_a_sqlite3_connection_is_taken(store, file):
-    with closing(sqlite3.connect(file)) as tx:
-        tx.execute("CREATE TABLE users (name TEXT)")
-        with tx:
-            tx.execute("INSERT INTO users VALUES ('ada')")
-            store.add_within([new()], tx)
-        assert await figures(store) == {"waiting": 1}
-
-        with pytest.raises(Rollback), tx:  # noqa: PT012 - as above
-            tx.execute("INSERT INTO users VALUES ('bob')")
-            store.add_within([new("b")], tx)
-            raise Rollback
-        assert tx.execute("SELECT name FROM users").fetchall() == [("ada",)]
-
-    assert await figures(store) == {"waiting": 1}
-    assert await store.audit() == []
-
-
-async def test_a_sqlite3_connection_may_begin_with_the_job(store, file):
-    with closing(sqlite3.connect(file)) as tx:
-        store.add_within([new()], tx)
-        assert tx.in_transaction
-        tx.rollback()
-
-    assert await figures(store) == {}
-
-
-async def test_an_autocommit_connection_is_taken_inside_a_transaction(store, file):
-    with closing(sqlite3.connect(file, isolation_level=None)) as tx:
-        tx.execute("BEGIN")
-        store.add_within([new()], tx)
-        tx.execute("ROLLBACK")
-
-    assert await figures(store) == {}
-    assert await store.audit() == []
-
-
-async def test_an_autocommit_connection_without_a_transaction_is_refused(store, file):
-    """Each statement would be committed by itself, and a crash between two of them would leave half a job."""
-    with closing(sqlite3.connect(file, isolation_level=None)) as tx, pytest.raises(OptionError, match="no transaction"):
-        store.add_within([new()], tx)
-
-    assert await figures(store) == {}
-
-
-@pytest.mark.parametrize(
-    "factory",
-    [sqlite3.Row, lambda cursor, row: dict(zip([column[0] for column in cursor.description], row, strict=True))],
-    ids=["row", "dict"],
-)
-async def test_the_callers_row_factory_is_respected_and_kept(store, file, factory):
-    await store.add([new("known", data="1")])
-
-    with closing(sqlite3.connect(file)) as tx:
-        tx.row_factory = factory
-        with tx:
-            added = store.add_within([new("known"), new("a")], tx)
-        assert tx.row_factory is factory
-
-    assert [answer.created for answer in added] == [False, True]
-    assert await store.audit() == []
-
-
-async def test_a_text_factory_of_the_caller_does_no_harm(store, file):
-    await store.add([new("known", data="1")])
-
-    with closing(sqlite3.connect(file)) as tx:
-        tx.text_factory = bytes
-        with tx:
-            added = store.add_within([new("known"), new("a")], tx)
-        assert tx.text_factory is bytes
-
-    assert [answer.job.data_text for answer in added] == ["1", "null"]
-
-
-async def test_a_closed_connection_is_refused(store, file):
-    tx = sqlite3.connect(file)
+async def test_a_closed_connection_of_sqlalchemy_is_refused(store, engine):
+    tx = engine.connect()
     tx.close()
 
     with pytest.raises(OptionError, match="closed"):
         store.add_within([new()], tx)
 
 
-async def test_a_database_that_somebody_else_has_locked_is_said_to_be_unavailable(store, file):
-    with closing(sqlite3.connect(file)) as holder, closing(sqlite3.connect(file, timeout=0)) as tx:
-        holder.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StoreUnavailable, match="locked"):
-            store.add_within([new()], tx)
+async def test_a_transaction_that_begins_with_the_job_is_the_callers_to_commit(store, engine):
+    """SQLAlchemy begins it with the first statement that it hears of, and commits nothing where it heard of none."""
+    with engine.connect() as tx:
+        store.add_within([new("rolled-back")], tx)
         tx.rollback()
-        holder.rollback()
+        store.add_within([new("committed")], tx)
+        tx.commit()
+        store.add_within([new("left")], tx)
 
-    assert await figures(store) == {}
-
-
-async def test_a_failed_add_leaves_the_callers_transaction_as_it_was(store, file):
-    bad = msgspec.structs.replace(new("c"), data=object())
-    with closing(sqlite3.connect(file)) as tx:
-        tx.execute("CREATE TABLE users (name TEXT)")
-        with tx:
-            tx.execute("INSERT INTO users VALUES ('ada')")
-            with pytest.raises(Exception):  # noqa: B017 - which one is the store's affair
-                store.add_within([new("a"), new("b", priority=1), bad], tx)
-        assert tx.execute("SELECT name FROM users").fetchall() == [("ada",)]
-
-    assert await figures(store) == {}
-    assert await kinds(store) == []
+    assert [job and job.id for job in await store.get("files", ["rolled-back", "committed", "left"])] == [
+        None, "committed", None,
+    ]  # fmt: skip
     assert await store.audit() == []
-
-
-async def test_a_store_in_memory_says_that_it_cannot(clock):
-    store = open_store("sqlite://:memory:", clock)
-    await store.open()
-
-    assert not store.traits.within
-    await store.close()

@@ -39,7 +39,7 @@ from muskox.store.sqlite.line import Line
 from muskox.store.sqlite.schema import apply, upgrade
 from muskox.store.sqlite.settle import Settling
 from muskox.store.sqlite.tx import Tx
-from muskox.store.sqlite.within import borrowed
+from muskox.store.sqlite.within import borrow, borrow_async, is_asynchronous
 
 __all__ = ["SqliteStore", "connect"]
 
@@ -108,7 +108,7 @@ class SqliteStore:
 
     async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
         if within is not None:
-            return self.add_within(jobs, within)
+            return await self._add_within(jobs, within)
         step = partial(moves.add, jobs=jobs)
         if 0 < len(jobs) <= LONE and (added := self._writer.run_here(step)) is not None:
             return added
@@ -116,16 +116,27 @@ class SqliteStore:
 
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
         try:
-            with borrowed(connection, self._location) as db:
-                if not self._opened:
-                    # The caller may hold the lock that opening would wait for, so its own transaction makes the tables.
-                    apply(db)
-                tx = Tx(db, self._world)
-                tx.begin(locked=False)
-                added = moves.add(tx, jobs)
-                tx.end()
+            return borrow(connection, self._location, partial(self._add_on, jobs))
         except sqlite3.Error as error:
             raise translate(error, self._location) from error
+
+    async def _add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
+        if not is_asynchronous(connection):
+            return self.add_within(jobs, connection)
+        try:
+            return await borrow_async(connection, self._location, partial(self._add_on, jobs))
+        except sqlite3.Error as error:
+            raise translate(error, self._location) from error
+
+    def _add_on(self, jobs: Sequence[NewJob], db: sqlite3.Connection) -> list[Added]:
+        """Add on a connection of the caller's, in the transaction that it has."""
+        if not self._opened:
+            # The caller may hold the lock that opening would wait for, so its own transaction makes the tables.
+            apply(db)
+        tx = Tx(db, self._world)
+        tx.begin(locked=False)
+        added = moves.add(tx, jobs)
+        tx.end()
         return added
 
     async def claim(
@@ -133,7 +144,9 @@ class SqliteStore:
     ) -> list[Job]:
         if ticket and (leases := self._tickets.get((worker, ticket))) is not None:
             return await self._writer.run(partial(moves.get_held, leases=leases))
-        claimed = await self._writer.run(partial(claim, wants=wants, limit=limit, worker=worker, lease=lease))
+        step = partial(claim, wants=wants, limit=limit, worker=worker, lease=lease)
+        # Its jobs run while the next claim is made, which therefore must not be in the same transaction.
+        claimed = await self._writer.run(step, last=True)
         jobs = claimed.jobs()
         if ticket:
             self._remember(worker, ticket, jobs)
