@@ -11,6 +11,7 @@ import msgspec
 from bench.backlog import backlog
 from bench.kill import kill
 from bench.latency import latency
+from bench.peers.command import main as compare
 from bench.report import Report, facts, markdown, show
 from bench.speed import add, bulk, drain
 
@@ -53,4 +54,7 @@ def main(
 
 
 if __name__ == "__main__":
+    # The comparison with other systems has options of its own.
+    if sys.argv[1:2] == ["compare"]:
+        compare(sys.argv[2:])
     main()

@@ -1,0 +1,127 @@
+"""`python -m bench compare`: Muskox and the other systems on one store, interleaved, each figure in all rounds.
+
+Who fails is left out from there on, and the reason is reported; nobody else is troubled by it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from bench.peers.environments import Unavailable, version
+from bench.peers.field import Peer, field
+from bench.peers.measures import Side
+from bench.peers.table import Comparison, Standing
+
+__all__ = ["Plan", "compare"]
+
+MOST_JOBS = {"add": 60_000, "bulk": 300_000, "drain": 200_000}
+LEAST_JOBS = 200
+FIRST = {"add": 100, "bulk": 1000, "drain": 300}
+LONG_ENOUGH = 0.4
+"""Seconds that a trial must take before a rate is believed enough to plan by."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How much is measured. `seconds` is about how long one figure of one side takes in a round."""
+
+    store: str
+    rounds: int = 3
+    seconds: float = 4.0
+    samples: int = 100
+    waiting: int = 20_000
+    only: tuple[str, ...] = ()
+
+
+def compare(
+    plan: Plan, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)
+) -> Comparison:
+    """Measure all who take part; `say` is told how far it is."""
+    contest = _Contest(plan, field(plan.store, plan.only), say)
+    contest.prepare()
+    contest.measure()
+    return contest.comparison
+
+
+class _Contest:
+    def __init__(self, plan: Plan, peers: list[Peer], say: Callable[[str], None]) -> None:
+        self.plan = plan
+        self.say = say
+        self.peers = peers
+        self.sides: dict[str, Side] = {}
+        self.jobs: dict[str, dict[str, int]] = {}
+        standings = {peer.name: Standing.of(peer, version(peer.pins)) for peer in peers}
+        self.comparison = Comparison(plan.store, msgspec.structs.asdict(plan), standings)
+
+    def prepare(self) -> None:
+        """Make each environment, try the settings, and see how many jobs take about the planned time."""
+        for peer in self.peers:
+            self.say(f"{peer.name}: preparing")
+            with self._excused(peer.name):
+                side = self.sides[peer.name] = Side(peer, self.plan.store)
+                self.comparison.sides[peer.name].tries = tries = _best_slots(side)
+                self.comparison.sides[peer.name].settings = peer.settings.format(slots=side.slots)
+                rates = {
+                    "add": _trial(side.add, "add"),
+                    "bulk": _trial(side.bulk, "bulk"),
+                    "drain": max(tries.values()),
+                }
+                self.jobs[peer.name] = {
+                    verb: int(min(max(rate * self.plan.seconds, LEAST_JOBS), MOST_JOBS[verb]))
+                    for verb, rate in rates.items()
+                }
+                self.comparison.sides[peer.name].jobs = self.jobs[peer.name]
+
+    def measure(self) -> None:
+        """Take each figure of all sides in turn, round by round; what a job takes in the store only once."""
+        for number in range(self.plan.rounds):
+            for verb in ("add", "bulk", "drain"):
+                for name in list(self.sides):
+                    self.say(f"round {number + 1} of {self.plan.rounds}, {verb}: {name}")
+                    with self._excused(name):
+                        rate = getattr(self.sides[name], verb)(self.jobs[name][verb])
+                        self._note(name, {verb: rate})
+            for name in list(self.sides):
+                self.say(f"round {number + 1} of {self.plan.rounds}, idle: {name}")
+                with self._excused(name):
+                    self._note(name, msgspec.structs.asdict(self.sides[name].idle(self.plan.samples)))
+        for name in list(self.sides):
+            self.say(f"bytes of a waiting job: {name}")
+            with self._excused(name):
+                self._note(name, {"bytes": self.sides[name].bytes_each(self.plan.waiting)})
+
+    @contextlib.contextmanager
+    def _excused(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            self.say(f"{name}: left out: {error}")
+            self.sides.pop(name, None)
+            self.comparison.sides[name].reason = str(error)
+
+    def _note(self, name: str, figures: dict[str, float]) -> None:
+        for measure, value in figures.items():
+            self.comparison.sides[name].figures.setdefault(measure, []).append(value)
+
+
+def _best_slots(side: Side) -> dict[int, float]:
+    """Drain a little with each setting and keep the fastest; the rates of all."""
+    rates = {}
+    for slots in side.peer.slots:
+        side.slots = slots
+        rates[slots] = _trial(side.drain, "drain")
+    side.slots = max(rates, key=rates.__getitem__)
+    return rates
+
+
+def _trial(measure: Callable[[int], float], verb: str) -> float:
+    """A rate found with so many jobs that it took a while."""
+    jobs = FIRST[verb]
+    while True:
+        rate = measure(jobs)
+        if jobs / rate >= LONG_ENOUGH or jobs * 5 > MOST_JOBS[verb]:
+            return rate
+        jobs *= 5

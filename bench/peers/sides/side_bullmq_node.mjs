@@ -1,0 +1,87 @@
+// BullMQ on Redis, in Node: the verbs of side.py for it.
+//
+// Run with the folder of its node_modules as the current one, since modules are found from there.
+import { createRequire } from "node:module";
+
+const require = createRequire(`${process.cwd()}/package.json`);
+const { Queue, Worker } = require("bullmq");
+
+const PATIENCE = 300_000;
+const SETTLE = 300;
+const [verb, text] = process.argv.slice(2);
+const options = JSON.parse(text);
+const address = new URL(options.url);
+const connection = { host: address.hostname, port: Number(address.port), maxRetriesPerRequest: null };
+// The same clock as that of Python's perf_counter_ns: CLOCK_MONOTONIC.
+const now = () => Number(process.hrtime.bigint());
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const say = (answer) => console.log(JSON.stringify(answer));
+
+async function produce(queue) {
+  if (verb === "produce") {
+    const before = [];
+    const after = [];
+    for (let number = 0; number < options.jobs; number += 1) {
+      await pause(20 + Math.random() * 80);
+      before.push(now());
+      await queue.add("noop", { index: options.first + number });
+      after.push(now());
+    }
+    return { before, after };
+  }
+  const begun = now();
+  if (verb === "add") {
+    for (let index = 0; index < options.jobs; index += 1) await queue.add("noop", { index });
+  } else {
+    for (let first = 0; first < options.jobs; first += 1000) {
+      const count = Math.min(1000, options.jobs - first);
+      await queue.addBulk(Array.from({ length: count }, (_, number) => ({ name: "noop", data: { index: first + number } })));
+    }
+  }
+  const seconds = (now() - begun) / 1e9;
+  return { rate: options.jobs / seconds, seconds };
+}
+
+function work() {
+  const seen = new Array(options.jobs).fill(0);
+  const begun = new Array(options.jobs).fill(0);
+  let count = 0;
+  const late = setTimeout(() => end(`${count} of ${options.jobs} jobs ran in ${PATIENCE / 1000} s`), PATIENCE);
+
+  function end(reason) {
+    if (reason) console.error(reason);
+    process.exit(reason ? 1 : 0);
+  }
+
+  async function tell() {
+    clearTimeout(late);
+    await pause(SETTLE);
+    const wrong = seen.filter((runs) => runs !== 1).length;
+    if (wrong) end(`${wrong} of ${options.jobs} jobs did not run exactly once`);
+    const seconds = (begun.reduce((one, other) => Math.max(one, other)) - started) / 1e9;
+    say({ rate: options.jobs / seconds, seconds, begun: verb === "idle" ? begun : null });
+    end();
+  }
+
+  const started = now();
+  new Worker(
+    "bench",
+    async (job) => {
+      const { index } = job.data;
+      begun[index] = now();
+      seen[index] += 1;
+      count += 1;
+      if (count === 1 && verb === "idle") say({ first: begun[index] });
+      if (count === options.jobs) void tell();
+    },
+    { connection, concurrency: options.slots },
+  );
+}
+
+if (verb === "drain" || verb === "idle") {
+  work();
+} else {
+  const queue = new Queue("bench", { connection });
+  say(await produce(queue));
+  await queue.close();
+}
