@@ -11,7 +11,7 @@ import pytest
 from muskox.store.sql import statements
 from muskox.store.sqlite.schema import apply
 
-SQL = statements("muskox.store.sqlite")
+SQL = statements("muskox.store.sqlite") | statements("muskox.store.sqlite", "moving.sql")
 SLOW_ON_PURPOSE = {name for name in SQL if name.startswith("audit")} | {"integrity"}
 BY_A_BOUNDED_SORT = {
     "page_active", "pick_oldest",

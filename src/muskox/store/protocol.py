@@ -16,7 +16,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+from muskox.core.errors import WrongState
 from muskox.core.events import Event
+from muskox.core.figures import NameCount, QueueCounts
 from muskox.core.job import Job, JobState, Lease, NewJob, Retention
 from muskox.core.life import Settlement
 
@@ -27,6 +29,7 @@ __all__ = [
     "LogLine",
     "NameCount",
     "Note",
+    "Packed",
     "QueueCounts",
     "Recovered",
     "Selection",
@@ -84,6 +87,27 @@ class LogLine(msgspec.Struct, frozen=True):
     text: str
 
 
+class Packed(msgspec.Struct, frozen=True):
+    """A job with what a store keeps beside it, so that another store can take it over as it is.
+
+    `arrival_us` is since when it waits, or will: its place in the line goes by it, and its age. `clear_us` is when
+    it is cleared, None where the rule of its queue says so. Neither an active job nor one that waits for others
+    can be packed: somebody speaks for it.
+    """
+
+    job: Job
+    arrival_us: int
+    clear_us: int | None = None
+    lines: tuple[LogLine, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.job.state in (JobState.ACTIVE, JobState.BLOCKED):
+            raise WrongState(
+                f"job {self.job.id} of queue {self.job.queue} is {self.job.state} and cannot be taken to another "
+                "store; let it end first"
+            )
+
+
 class Selection(msgspec.Struct, frozen=True):
     """Jobs of one queue: by their ids, or all that match the states and names that are given.
 
@@ -109,52 +133,6 @@ class Recovered(msgspec.Struct, frozen=True):
 
     job: Job
     worker: str | None
-
-
-class NameCount(msgspec.Struct, frozen=True):
-    """How many jobs of one name are in each state."""
-
-    name: str
-    states: dict[JobState, int]
-
-
-class QueueCounts(msgspec.Struct, frozen=True):
-    """How many jobs of a queue are in each state; every state has its figure.
-
-    `held` are those among the waiting whose name no live worker can run.
-    `oldest_waiting` is the age in seconds of the job that has waited longest, None when none waits.
-    """
-
-    queue: str
-    paused: bool
-    states: dict[JobState, int]
-    names: list[NameCount]
-    held: int = 0
-    oldest_waiting: float | None = None
-
-    @property
-    def total(self) -> int:
-        return sum(self.states.values())
-
-    @property
-    def waiting(self) -> int:
-        return self.states[JobState.WAITING]
-
-    @property
-    def delayed(self) -> int:
-        return self.states[JobState.DELAYED]
-
-    @property
-    def active(self) -> int:
-        return self.states[JobState.ACTIVE]
-
-    @property
-    def completed(self) -> int:
-        return self.states[JobState.COMPLETED]
-
-    @property
-    def failed(self) -> int:
-        return self.states[JobState.FAILED]
 
 
 class WorkerRecord(msgspec.Struct, frozen=True):
@@ -314,6 +292,25 @@ class Store(Protocol):
 
     async def pause(self, queue: str, paused: bool) -> bool:
         """Stop or allow claims from a queue; returns whether that changed anything. Events: paused, resumed."""
+        ...
+
+    # --- moving house ------------------------------------------------------------
+
+    async def pack(self, queue: str, state: JobState, *, limit: int = 100) -> list[Packed]:
+        """Read the first jobs of a queue in a state, with all that is kept of them; changes nothing.
+
+        Waiting ones in the order in which they will be claimed, across all names; delayed ones by due; ended ones
+        oldest first. None for active and blocked.
+        """
+        ...
+
+    async def adopt(self, jobs: Sequence[Packed]) -> list[Added]:
+        """Store jobs of another store as they are there, all or none: state, counters, moments, result, log.
+
+        A known (queue, id), also a twin earlier in the same call, stores nothing and answers with the job that is
+        there. Waiting ones of a queue that are given in the order of their claims keep it, in this call and over
+        several. Events: waiting, delayed; ended ones are news to nobody.
+        """
         ...
 
     # --- looking -----------------------------------------------------------------

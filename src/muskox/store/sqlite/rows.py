@@ -12,7 +12,7 @@ from muskox.core.job import NO_OPTIONS, Job, JobState, Lease, NewJob, Options
 from muskox.store.protocol import Added
 from muskox.store.sqlite.tx import NUMBER, STATE
 
-__all__ = ["added", "claimed", "columns", "failure_text", "full"]
+__all__ = ["added", "claimed", "columns", "failure_text", "full", "options_text"]
 
 _ACTIVE = NUMBER[JobState.ACTIVE]
 
@@ -60,7 +60,7 @@ def columns(new: NewJob, now: int) -> dict[str, Any]:
         "attempts": new.options.attempts,
         "max_stalls": new.options.max_stalls,
         "now": now,
-        "options": None if new.options == NO_OPTIONS else _encoder.encode(new.options).decode(),
+        "options": options_text(new.options),
     }
 
 
@@ -92,6 +92,11 @@ def full(row: sqlite3.Row) -> Job:
         if active
         else None,
     )
+
+
+def options_text(options: Options) -> str | None:
+    """What a job says for itself, as it is kept."""
+    return None if options == NO_OPTIONS else _encoder.encode(options).decode()
 
 
 def failure_text(failure: Failure | None) -> str | None:

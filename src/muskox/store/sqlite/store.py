@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from muskox.core.events import Event
-from muskox.core.job import Job, Lease, NewJob, Retention
+from muskox.core.job import Job, JobState, Lease, NewJob, Retention
 from muskox.core.life import Settlement
 from muskox.core.seam import World
 from muskox.store.protocol import (
@@ -24,6 +24,7 @@ from muskox.store.protocol import (
     Found,
     LogLine,
     Note,
+    Packed,
     QueueCounts,
     Recovered,
     Selection,
@@ -31,7 +32,7 @@ from muskox.store.protocol import (
     Want,
     WorkerRecord,
 )
-from muskox.store.sqlite import hand, looks, moves, select, upkeep
+from muskox.store.sqlite import hand, looks, moves, moving, select, upkeep
 from muskox.store.sqlite.claim import claim
 from muskox.store.sqlite.database import Location, parse, prepare, translate
 from muskox.store.sqlite.hub import Hub
@@ -194,6 +195,14 @@ class SqliteStore:
 
     async def pause(self, queue: str, paused: bool) -> bool:
         return await self._writer.run(partial(hand.pause, queue=queue, paused=paused))
+
+    # --- moving house ------------------------------------------------------------
+
+    async def pack(self, queue: str, state: JobState, *, limit: int = 100) -> list[Packed]:
+        return await self._reader.run(partial(moving.pack, queue=queue, state=state, limit=limit))
+
+    async def adopt(self, jobs: Sequence[Packed]) -> list[Added]:
+        return await self._writer.run(partial(moving.adopt, jobs=jobs))
 
     # --- looking -----------------------------------------------------------------
 
