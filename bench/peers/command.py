@@ -29,7 +29,7 @@ __all__ = ["main"]
 @click.option(
     "--waiting", type=click.IntRange(1), default=20_000, show_default=True, help="Jobs to weigh in the store."
 )
-@click.option("--only", multiple=True, help="Only others whose names contain this; may be given several times.")
+@click.option("--only", multiple=True, help="Only others whose names begin so; may be given several times.")
 @click.option("--json", "as_json", is_flag=True, help="Machine facts, all rounds and ratios as JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="The tables for docs/explanation/compared.md.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Write the JSON to this file besides.")

@@ -130,7 +130,7 @@ _CELERY = Peer(
     program="side_celery.py",
     pins="celery",
     slots=(1, 4, 8),
-    settings="pool solo for 1, else threads: {slots}; hiredis, no result backend",
+    settings="pool solo for 1, else threads: {slots}; without gossip and mingle, hiredis, no result backend",
     bulk="none; one after the other over one producer",
     guarantee=f"{AT_MOST_ONCE} by default (`acks_late` is off)",
     killed="lost if it had begun; what was only fetched comes back after 1 h",
@@ -187,6 +187,6 @@ FIELD: dict[str, tuple[Peer, ...]] = {
 
 
 def field(store: str, only: tuple[str, ...] = ()) -> list[Peer]:
-    """Who takes part on a store, ours first; with `only`, of the others those whose names contain such a word."""
-    words = [word.lower() for word in (OURS, *only)]
-    return [peer for peer in FIELD[store] if not only or any(word in peer.name.lower() for word in words)]
+    """Who takes part on a store, ours first; with `only`, of the others those whose names begin with such a word."""
+    words = tuple(word.lower() for word in (OURS, *only))
+    return [peer for peer in FIELD[store] if not only or peer.name.lower().startswith(words)]

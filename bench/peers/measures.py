@@ -7,6 +7,7 @@ does not answer raises `Unavailable` with its last words.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import statistics
 import subprocess
@@ -72,7 +73,7 @@ class Side:
             return float(self._run("bulk", url, jobs=jobs)["rate"])
 
     def drain(self, jobs: int) -> float:
-        """No-op jobs run per second by one process, from its worker's start to the begin of the last one."""
+        """No-op jobs run per second by one process, from the begin of the first to that of the last."""
         with open_store(self.store) as url:
             self._run("bulk", url, jobs=jobs)
             return float(self._run("drain", url, jobs=jobs, slots=self.slots)["rate"])
@@ -98,7 +99,7 @@ class Side:
                 ) as worker:  # fmt: skip
                     try:
                         return self._watch(worker, url, samples, started)
-                    except (StopIteration, msgspec.DecodeError) as error:
+                    except StopIteration as error:
                         raise Unavailable(f"idle: {_last(words)}") from error
                     finally:
                         worker.kill()
@@ -125,11 +126,10 @@ class Side:
             )
         except subprocess.TimeoutExpired as error:
             raise Unavailable(f"{verb}: no answer in {LIMIT:g} s") from error
-        if done.returncode or not done.stdout.strip():
-            words = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-            raise Unavailable(f"{verb}: {words[-1]}")
-        answer: dict[str, Any] = msgspec.json.decode(done.stdout.splitlines()[-1])
-        return answer
+        told = list(_told(io.BytesIO(done.stdout)))
+        if done.returncode or not told:
+            raise Unavailable(f"{verb}: {_last(io.BytesIO(done.stderr))}")
+        return told[-1]
 
     def _options(self, url: str, **options: Any) -> str:
         return msgspec.json.encode({"url": url + self.peer.query, **options}).decode()

@@ -41,7 +41,7 @@ class Runs:
         # `next` is one step also for threads, where `+= 1` is not.
         count = next(self._count)
         if count == 1 and self.loud:
-            print(json.dumps({"first": self.begun[index]}), flush=True)
+            _say({"first": self.begun[index]})
         if count == self._jobs:
             self.full.set()
 
@@ -72,9 +72,8 @@ def main(producer, work, prepare=None):
 def _work(work, run, *, url, jobs, slots, loud):
     global RUNS  # noqa: PLW0603 - see there
     RUNS = runs = Runs(jobs, loud)
-    started = time.perf_counter_ns()
     # Whatever a worker does at the end of `work` (nothing, a slow good-bye), the figures are told and the process ends.
-    threading.Thread(target=_tell, args=(runs, started), daemon=True).start()
+    threading.Thread(target=_tell, args=(runs,), daemon=True).start()
     if run:
         run(work(url, runs, slots))
     else:
@@ -82,20 +81,20 @@ def _work(work, run, *, url, jobs, slots, loud):
     threading.Event().wait(PATIENCE)
 
 
-def _tell(runs, started):
+def _tell(runs):
     code = 1
     try:
         if not runs.full.wait(PATIENCE):
             raise RuntimeError(f"{sum(runs.seen)} of {len(runs.seen)} jobs ran in {PATIENCE:g} s")
         time.sleep(SETTLE)
         runs.check()
-        seconds = (max(runs.begun) - started) / 1e9
-        _say({"rate": len(runs.seen) / seconds, "seconds": seconds, "begun": runs.begun if runs.loud else None})
+        # From the first job to the last: how long the start takes is a figure of its own.
+        seconds = (max(runs.begun) - min(runs.begun)) / 1e9
+        _say({"rate": (len(runs.seen) - 1) / seconds, "seconds": seconds, "begun": runs.begun if runs.loud else None})
         code = 0
     except Exception as error:  # noqa: BLE001 - it is told, and the process ends
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:
-        sys.stdout.flush()
         os._exit(code)
 
 
@@ -163,4 +162,5 @@ def _loop_runner():
 
 
 def _say(answer):
-    print(json.dumps(answer), flush=True)
+    # Not `sys.stdout`: some systems put a log in its place.
+    print(json.dumps(answer), file=sys.__stdout__, flush=True)

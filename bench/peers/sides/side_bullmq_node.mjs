@@ -58,12 +58,13 @@ function work() {
     await pause(SETTLE);
     const wrong = seen.filter((runs) => runs !== 1).length;
     if (wrong) end(`${wrong} of ${options.jobs} jobs did not run exactly once`);
-    const seconds = (begun.reduce((one, other) => Math.max(one, other)) - started) / 1e9;
-    say({ rate: options.jobs / seconds, seconds, begun: verb === "idle" ? begun : null });
+    const last = begun.reduce((one, other) => Math.max(one, other));
+    const first = begun.reduce((one, other) => Math.min(one, other));
+    const seconds = (last - first) / 1e9;
+    say({ rate: (options.jobs - 1) / seconds, seconds, begun: verb === "idle" ? begun : null });
     end();
   }
 
-  const started = now();
   new Worker(
     "bench",
     async (job) => {

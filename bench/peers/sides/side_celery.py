@@ -36,7 +36,7 @@ def producer(url):
 def work(url, runs, slots):
     app, _ = _app(url, runs)
     pool = ["--pool=solo"] if slots == 1 else ["--pool=threads", f"--concurrency={slots}"]
-    app.worker_main(["worker", "--loglevel=WARNING", *pool])
+    app.worker_main(["worker", "--loglevel=WARNING", "--without-mingle", "--without-gossip", *pool])
 
 
 if __name__ == "__main__":
