@@ -9,6 +9,8 @@ from pathlib import Path
 from muskox.core.seam import World
 from muskox.store import open_store
 from muskox.store.protocol import Store
+from tests.servers.valkey import GIVEN as REDIS_GIVEN
+from tests.servers.valkey import fresh_prefix, shared_server, system_binary
 
 SetUp = Callable[[Path, World], AbstractAsyncContextManager[tuple[str, Store]]]
 """Called with a folder of its own and the world; gives a URL and a store on it that is open and empty."""
@@ -32,10 +34,33 @@ def _sqlite_in_memory(_folder: Path, world: World) -> AbstractAsyncContextManage
     return _opened("sqlite://:memory:", world)
 
 
+def _redis(_folder: Path, world: World) -> AbstractAsyncContextManager[tuple[str, Store]]:
+    url = REDIS_GIVEN or shared_server().url
+    return _opened(f"{url}{'&' if '?' in url else '?'}prefix={fresh_prefix()}", world)
+
+
+def _redis_cluster(_folder: Path, world: World) -> AbstractAsyncContextManager[tuple[str, Store]]:
+    port = shared_server("cluster").port
+    return _opened(f"redis+cluster://127.0.0.1:{port}?prefix={fresh_prefix()}", world)
+
+
+def _redis_7(_folder: Path, world: World) -> AbstractAsyncContextManager[tuple[str, Store]]:
+    return _opened(f"{shared_server('redis7').url}?prefix={fresh_prefix()}&protocol=2", world)
+
+
 STORES: dict[str, SetUp] = {
     "sqlite": _sqlite,
     "sqlite-memory": _sqlite_in_memory,
+    "redis": _redis,
+    "redis-cluster": _redis_cluster,
 }
 
-SHARED: dict[str, SetUp] = {"sqlite": _sqlite}
+if system_binary() is not None:
+    STORES["redis-7"] = _redis_7
+
+SHARED: dict[str, SetUp] = {
+    "sqlite": _sqlite,
+    "redis": _redis,
+    "redis-cluster": _redis_cluster,
+}
 """Those of them that several processes, or several store objects, can use at once."""

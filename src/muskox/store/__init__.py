@@ -12,7 +12,16 @@ from muskox.store.protocol import Store
 
 __all__ = ["open_store"]
 
-_STORES = {"sqlite": "muskox.store.sqlite"}
+_REDIS = "muskox.store.redis"
+_STORES = {
+    "sqlite": "muskox.store.sqlite",
+    **dict.fromkeys(
+        ("redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"), _REDIS
+    ),
+    **dict.fromkeys(
+        ("valkey", "valkeys", "valkey+cluster", "valkeys+cluster", "valkey+sentinel", "valkeys+sentinel"), _REDIS
+    ),
+}
 
 
 def open_store(url: str, world: World) -> Store:

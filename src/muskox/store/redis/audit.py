@@ -1,0 +1,160 @@
+"""Compares figures, indexes and records with a full scan. Slow on purpose; it mends nothing.
+
+It reads in pieces while others go on, so it looks up to three times and tells
+only of what it found each time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+from muskox.core.job import JobState
+from muskox.store.protocol import Finding
+from muskox.store.redis.keys import Keys
+from muskox.store.redis.link import Link
+from muskox.store.redis.records import STATE, Reader
+
+__all__ = ["audit"]
+
+LOOKS = 3
+_PIECE = 500
+
+_ENDED = {
+    JobState.COMPLETED: "completed",
+    JobState.FAILED: "failed",
+    JobState.CANCELLED: "cancelled",
+}
+_NUMBERS = "WDBACFX"
+
+
+async def audit(link: Link, keys: Keys) -> list[Finding]:
+    """What does not fit, if it does not fit for long."""
+    found = await _look(link, keys)
+    for _ in range(1, LOOKS):
+        if not found:
+            break
+        again = set(await _look(link, keys))
+        found = [finding for finding in found if finding in again]
+    return found
+
+
+async def _look(link: Link, keys: Keys) -> list[Finding]:
+    found: list[Finding] = []
+    for queue in await link.ask(b"ZRANGE", f"{keys.tag}queues", 0, -1):
+        found += await _Queue(link, keys, queue.decode()).look()
+    return found
+
+
+class _Queue:
+    """The audit of one queue."""
+
+    def __init__(self, link: Link, keys: Keys, name: str) -> None:
+        self._link = link
+        self._keys = keys
+        self._name = name
+        self._places: dict[str, set[bytes]] = {}
+        """Per kind of index what it holds, as it stands there."""
+        self._figures: Counter[tuple[str, str]] = Counter()
+
+    async def look(self) -> list[Finding]:
+        for kind in ("delayed", "active", "until", *_ENDED.values(), *(f"own-{kind}" for kind in _ENDED.values())):
+            self._places[kind] = set(await self._whole_set(f"{kind}:{self._name}"))
+        self._places["line"] = {element async for element in self._lines()}
+        seen: set[str] = set()
+        found = []
+        async for id, record in self._records():
+            seen.add(id.decode())
+            found += self._look_at(id, record)
+        return [*found, *self._look_back(seen), *await self._compare_figures()]
+
+    # --- reading -------------------------------------------------------------------
+
+    async def _whole_set(self, name: str) -> list[bytes]:
+        members: list[bytes] = await self._link.ask(b"ZRANGE", f"{self._keys.tag}{name}", 0, -1)
+        return members
+
+    async def _lines(self) -> AsyncIterator[bytes]:
+        for line in await self._whole_set(f"open:{self._name}"):
+            name = f"{self._name}:{line.decode()}"
+            for element in await self._whole_set(f"early:{name}"):
+                yield element
+            first = 0
+            while piece := await self._link.ask(
+                b"LRANGE", f"{self._keys.tag}line:{name}", first, first + _PIECE * 10 - 1
+            ):
+                first += len(piece)
+                for element in piece:
+                    yield element
+
+    async def _records(self) -> AsyncIterator[tuple[bytes, bytes]]:
+        cursor: Any = b"0"
+        while True:
+            cursor, pairs = await self._link.ask(b"HSCAN", self._keys.jobs(self._name), cursor, b"COUNT", _PIECE)
+            for id, record in zip(pairs[::2], pairs[1::2], strict=True):
+                yield id, record
+            if int(cursor) == 0:
+                return
+
+    # --- comparing -----------------------------------------------------------------
+
+    def _look_at(self, id: bytes, record: bytes) -> list[Finding]:
+        name = id.decode()
+        try:
+            job = Reader(self._name).job(name, record)
+        except Exception as error:  # noqa: BLE001 - whatever a damaged record does to its reader is what is looked for
+            return [self._finding(f"its record is damaged: {error}", name)]
+        self._figures[STATE[record[:1]].value, job.name] += 1
+        found = []
+        if not self._in_its_place(id, record, job.state):
+            found.append(self._finding(f"{job.state} and not where jobs of that state are kept", name))
+        if job.state is JobState.ACTIVE and job.attempt < 1:
+            found.append(self._finding("active without an attempt", name))
+        ended, due = job.ended_us is not None, job.due_us is not None
+        if ended != (job.state in _ENDED) or due != (job.state is JobState.DELAYED):
+            found.append(self._finding(f"{job.state} with a moment that does not fit", name))
+        return found
+
+    def _in_its_place(self, id: bytes, record: bytes, state: JobState) -> bool:
+        if state is JobState.WAITING:
+            return record[1:8] + id in self._places["line"]
+        if state is JobState.ACTIVE:
+            return record[1:8] + id in self._places["active"]
+        if state is JobState.DELAYED:
+            return id in self._places["delayed"]
+        ended = _ENDED.get(state)
+        if ended is None:
+            return False
+        own = id in self._places[f"own-{ended}"]
+        return own == (id in self._places["until"]) and own != (id in self._places[ended])
+
+    def _look_back(self, seen: set[str]) -> list[Finding]:
+        """What indexes tell of jobs that are not there; lines may hold such, which claims pass over."""
+        found = []
+        for kind, members in self._places.items():
+            for member in members if kind != "line" else ():
+                id = (member[7:] if kind == "active" else member).decode()
+                if id not in seen:
+                    found.append(self._finding(f"among the {kind}, and not there", id))
+        return found
+
+    async def _compare_figures(self) -> list[Finding]:
+        told = await self._link.ask(b"HGETALL", f"{self._keys.tag}counts:{self._name}")
+        pairs = list(told.items()) if isinstance(told, dict) else list(zip(told[::2], told[1::2], strict=True))
+        kept = {field.decode(): int(figure) for field, figure in pairs}
+        waiting = kept.pop("waiting", 0)
+        found = []
+        by_state = {f"{_NUMBERS.index(letter.decode())}": state.value for letter, state in STATE.items()}
+        figures = {(by_state[field[0]], field[1:]): figure for field, figure in kept.items()}
+        for state, name in figures.keys() | self._figures.keys():
+            said, real = figures.get((state, name), 0), self._figures[state, name]
+            if said != real:
+                found.append(self._finding(f"{said} jobs named {name!r} are said to be {state}, {real} are"))
+        in_all = sum(figure for (state, _), figure in self._figures.items() if state == JobState.WAITING.value)
+        if waiting != in_all:
+            found.append(self._finding(f"{waiting} jobs are said to wait, {in_all} do"))
+        return found
+
+    def _finding(self, what: str, id: str = "") -> Finding:
+        return Finding(what, self._name, id)

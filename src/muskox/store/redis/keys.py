@@ -1,0 +1,45 @@
+"""The names of the keys, as Python needs them; `lua/base.lua` makes all of them from the same prefix.
+
+One hash tag holds a store together, made of its prefix: every key begins with
+`{prefix}:`, so that all of them are in one slot of a cluster, and a step that
+concerns several queues is still one step. A queue's name has no colon, an id or a job name
+comes last, so no two things share a key.
+
+    {p}:meta             hash    stamp, clock, next event, turn of the aged, layout
+    {p}:queues           zset    queues in the order of their making
+    {p}:paused           set     queues from which nothing is claimed
+    {p}:idle             hash    queues (and "!" for events) in which somebody waits for a hint
+    {p}:hints            channel the queue in which a job began to wait, or "!"
+    {p}:events           stream  ids: offset of a record's last fact - number of its facts
+    {p}:workers, :beats  hash, zset   records of workers, and when they last beat
+    {p}:tickets:WORKER   hash    the last claims of a worker; with a time to live, like no other key
+    {p}:jobs:Q           hash    id → record
+    {p}:counts:Q         hash    number of a state and job name → how many; waiting → how many in all
+    {p}:open:Q           zset    lines that have something: priority:name by priority
+    {p}:line:Q:P:NAME    list    stamp and id of waiting jobs
+    {p}:early:Q:P:NAME   zset    the same of those that became due, by the moment they were
+    {p}:delayed:Q        zset    ids by due
+    {p}:active:Q         zset    fence and id by the end of the lease
+    {p}:completed:Q …    zset    ids by end; failed, cancelled; own-… for those with a time of their own
+    {p}:until:Q          zset    ids of the latter by the moment they are cleared
+    {p}:log:Q:ID         list    moment and text
+"""
+
+from __future__ import annotations
+
+__all__ = ["Keys"]
+
+
+class Keys:
+    """The keys of one store."""
+
+    def __init__(self, prefix: str) -> None:
+        self.tag = f"{{{prefix}}}:"
+        self.meta = f"{self.tag}meta".encode()
+        self.hints = f"{self.tag}hints".encode()
+
+    def jobs(self, queue: str) -> bytes:
+        return f"{self.tag}jobs:{queue}".encode()
+
+    def log(self, queue: str, id: str) -> bytes:
+        return f"{self.tag}log:{queue}:{id}".encode()

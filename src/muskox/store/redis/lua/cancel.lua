@@ -1,0 +1,11 @@
+-- cancel.lua · end selected jobs that have not ended; the lease of an active one is lost by that
+-- needs  walk
+-- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
+-- May run without memory to spare.
+
+begin()
+return move_all('cancelled', 'X', function(id, head, data)
+  head[ENDED], head[DUE], head[LAST] = now, 0, 0
+  call('ZADD', P .. 'cancelled:' .. QUEUE, now, id)
+  return seal('X', '\0\0\0\0\0\0\0', head, '', data)
+end)

@@ -1,0 +1,362 @@
+-- claim.lua · move waiting jobs to active, each with a lease and a fence of its own
+-- ASKED  worker, lease in µs, limit, ticket, then per want: queue, names or false, stalls allowed by name or false
+-- RETURNS  1 when more may wait behind what was skipped, number of the want of each job (empty: all of the first),
+--          id and record of each job in turn
+-- May run without memory to spare: what is claimed can then be settled, which makes room.
+
+-- One claim in so many goes to the job of its queue that has waited longest, once it has waited so long.
+local AGED_TURN, AGED_AFTER, MOST_LEVELS = 20, 10000000, 64
+-- So many elements that were left behind are skipped at most.
+local MOST_SKIPPED = 2000
+-- A worker has two claims on their way at most.
+local TICKETS = 4
+
+local worker, lease, limit, ticket, wants = ASKED[1], ASKED[2], ASKED[3], ASKED[4], ASKED[5]
+local tickets = P .. 'tickets:' .. worker
+local skipped = 0
+
+begin()
+
+-- --- a ticket that was said before -------------------------------------------------
+
+local function said_before()
+  local kept = call('HMGET', tickets, 't0', 't1', 't2', 't3', 'next')
+  for i = 1, TICKETS do
+    if kept[i] == ticket then return unpack_text(call('HGET', tickets, 'd' .. i - 1)) end
+  end
+  return nil, tonumber(kept[5] or 0)
+end
+
+local function give_again(said)
+  local first, places, ids, flat, out = said[1], said[2], said[3], {}, {}
+  for i, id in ipairs(ids) do
+    local place = places[i] or 1
+    local v = call('HGET', P .. 'jobs:' .. wants[place][1], id)
+    if v and sub(v, 1, 8) == 'A' .. seven(first + i - 1) then
+      flat[#flat + 1], flat[#flat + 2] = id, v
+      if #places > 0 then out[#out + 1] = place end
+    end
+  end
+  return { 0, out, flat }
+end
+
+-- --- lines --------------------------------------------------------------------------
+
+-- The lines of a queue that are wanted, by priority: { line, priority }.
+local function open_lines(want)
+  local queue, names, lines = want[1], want[2], {}
+  if call('SISMEMBER', P .. 'paused', queue) == 1 then return lines end
+  local wanted
+  if names then
+    wanted = {}
+    for _, name in ipairs(names) do wanted[name] = true end
+  end
+  local open = call('ZREVRANGE', P .. 'open:' .. queue, 0, -1, 'WITHSCORES')
+  for i = 1, #open, 2 do
+    local line = open[i]
+    if not wanted or wanted[sub(line, string.find(line, ':', 1, true) + 1)] then
+      lines[#lines + 1] = { line, tonumber(open[i + 1]) }
+    end
+  end
+  return lines
+end
+
+-- The keys of a line: its list, and the sorted set of those that arrived with a moment of the past.
+local function keys_of(queue, line)
+  local name = queue .. ':' .. line
+  return P .. 'line:' .. name, P .. 'early:' .. name
+end
+
+local function close_if_empty(queue, line, list, early)
+  if call('EXISTS', list, early) == 0 then call('ZREM', P .. 'open:' .. queue, line) end
+end
+
+-- Adds those of the elements that still wait to the picks; gives how many.
+local function keep_waiting(queue, elements, picks)
+  local ids, vs, found = picks.ids, picks.vs, #picks.ids
+  local before = found
+  for first = 1, #elements, CHUNK do
+    local some = {}
+    for i = first, math.min(first + CHUNK - 1, #elements) do some[#some + 1] = sub(elements[i], 8) end
+    for i, v in ipairs(call('HMGET', P .. 'jobs:' .. queue, unpack(some))) do
+      if is_waiting_at(v, sub(elements[first + i - 1], 1, 7)) then
+        found = found + 1
+        ids[found], vs[found] = some[i], v
+      end
+    end
+  end
+  skipped = skipped + #elements - (found - before)
+  return found - before
+end
+
+-- Takes at most `need` elements from the front of one line.
+local function take_from_line(queue, line, need, picks)
+  local list, early = keys_of(queue, line)
+  if call('EXISTS', early) == 1 then return nil end
+  local taken = 0
+  while taken < need and skipped < MOST_SKIPPED do
+    local elements = call('LPOP', list, need - taken)
+    if not elements then break end
+    taken = taken + keep_waiting(queue, elements, picks)
+  end
+  close_if_empty(queue, line, list, early)
+  return taken
+end
+
+-- The fronts of several lines of one priority and of the early ones beside them, each as a list of
+-- { place, stamp of arrival, element, is early } and whether there may be more behind it.
+local function peek_fronts(queue, lines, need)
+  local fronts, size = {}, math.max(4, 2 * math.ceil(need / #lines))
+  for place, line in ipairs(lines) do
+    local list, early = keys_of(queue, line[1])
+    local elements, due = call('LRANGE', list, 0, size - 1), call('ZRANGE', early, 0, size - 1, 'WITHSCORES')
+    if #elements > 0 then
+      local front = { at = 1, place = place, elements = elements, more = #elements == size, early = false }
+      fronts[#fronts + 1] = front
+    end
+    if #due > 0 then
+      local front = { at = 1, place = place, elements = {}, arrivals = {}, more = #due == 2 * size, early = true }
+      for i = 1, #due, 2 do
+        front.elements[(i + 1) / 2], front.arrivals[(i + 1) / 2] = due[i], seven(tonumber(due[i + 1]))
+      end
+      fronts[#fronts + 1] = front
+    end
+  end
+  return fronts
+end
+
+-- Merges fronts by arrival until enough are found or one of them must be looked at again.
+local function merge_fronts(fronts, need)
+  local elements = {}
+  while #elements < need do
+    local best, first
+    for _, front in ipairs(fronts) do
+      local element = front.elements[front.at]
+      if element then
+        local arrival = front.early and front.arrivals[front.at] or sub(element, 1, 7)
+        if not best or arrival < first or (arrival == first and front.early) then best, first = front, arrival end
+      elseif front.more then
+        return elements
+      end
+    end
+    if not best then break end
+    elements[#elements + 1] = best.elements[best.at]
+    best.at = best.at + 1
+  end
+  return elements
+end
+
+-- Takes at most `need` jobs from lines of one priority.
+local function take_merged(queue, lines, need, picks)
+  local taken = 0
+  while taken < need and skipped < MOST_SKIPPED do
+    local fronts = peek_fronts(queue, lines, need - taken)
+    local elements = merge_fronts(fronts, need - taken)
+    if #elements == 0 then break end
+    for _, front in ipairs(fronts) do
+      local list, early = keys_of(queue, lines[front.place][1])
+      if front.at > 1 and front.early then
+        call('ZREM', early, unpack(front.elements, 1, front.at - 1))
+      elseif front.at > 1 then
+        call('LPOP', list, front.at - 1)
+      end
+      close_if_empty(queue, lines[front.place][1], list, early)
+    end
+    taken = taken + keep_waiting(queue, elements, picks)
+  end
+  return taken
+end
+
+-- --- picking ------------------------------------------------------------------------
+
+-- Takes at most `need` jobs of a queue, higher priority first, then by arrival.
+local function take_next(queue, lines, need, picks)
+  local taken, at = 0, 1
+  while at <= #lines and taken < need and skipped < MOST_SKIPPED do
+    local last = at
+    while lines[last + 1] and lines[last + 1][2] == lines[at][2] do last = last + 1 end
+    local more = last == at and take_from_line(queue, lines[at][1], need - taken, picks)
+    if not more then
+      local same = {}
+      for i = at, last do same[#same + 1] = lines[i] end
+      more = take_merged(queue, same, need - taken, picks)
+    end
+    taken = taken + more
+    at = last + 1
+  end
+  return taken
+end
+
+-- The job that has waited longest of the lowest levels, taken if it has waited long enough.
+local function take_oldest(queue, lines, picks)
+  local oldest
+  for i = #lines, math.max(1, #lines - MOST_LEVELS + 1), -1 do
+    trim_line(queue, lines[i][1])
+    local list, early = keys_of(queue, lines[i][1])
+    local element, due = call('LINDEX', list, 0), call('ZRANGE', early, 0, 0, 'WITHSCORES')
+    local arrival = element and number_of(sub(element, 1, 7))
+    if due[1] and (not arrival or tonumber(due[2]) <= arrival) then
+      element, arrival = due[1], tonumber(due[2])
+    end
+    if element and (not oldest or arrival < oldest.arrival) then
+      oldest = { arrival = arrival, element = element, is_early = element == due[1], line = lines[i][1] }
+    end
+  end
+  if not oldest or oldest.arrival > now - AGED_AFTER then return 0 end
+  local list, early = keys_of(queue, oldest.line)
+  if oldest.is_early then call('ZREM', early, oldest.element) else call('LPOP', list) end
+  close_if_empty(queue, oldest.line, list, early)
+  return keep_waiting(queue, { oldest.element }, picks)
+end
+
+local function has_levels(lines)
+  return #lines > 1 and lines[1][2] ~= lines[#lines][2]
+end
+
+-- Picks by the number of the want: aged ones first, then each queue in its turn.
+local function pick()
+  local picks, lines, open, taken = {}, {}, {}, 0
+  for place, want in ipairs(wants) do
+    lines[place] = open_lines(want)
+    picks[place] = { ids = {}, vs = {} }
+    if #lines[place] > 0 then open[#open + 1] = place end
+  end
+  local aged = floor((turn + limit) / AGED_TURN)
+  for _, place in ipairs(open) do
+    if aged > taken and has_levels(lines[place]) then
+      for _ = taken + 1, aged do
+        local more = take_oldest(wants[place][1], lines[place], picks[place])
+        if more == 0 then break end
+        taken = taken + more
+      end
+    end
+  end
+  -- Another queue begins each time, so that claims of single jobs take turns too.
+  local rotation = stamp
+  while taken < limit and #open > 0 and skipped < MOST_SKIPPED do
+    local share, still = math.ceil((limit - taken) / #open), {}
+    for i = 1, #open do
+      local place = open[(i + rotation) % #open + 1]
+      local need = math.min(share, limit - taken)
+      if need > 0 then
+        local more = take_next(wants[place][1], lines[place], need, picks[place])
+        taken = taken + more
+        if more == need then still[#still + 1] = place end
+      end
+    end
+    open = still
+  end
+  turn = (turn + taken) % AGED_TURN
+  return picks, taken
+end
+
+-- --- moving -------------------------------------------------------------------------
+
+-- The beginning of a claimed record up to its data, and its head, by the same of the waiting one.
+local function claimed_middle(cut, want)
+  local head = read_head(sub(cut, 8))
+  local stalls = want[3]
+  if head[MAX_STALLS] < 0 and stalls then
+    head[MAX_STALLS] = stalls[head[NAME]] or stalls[''] or -1
+  end
+  head[ATTEMPT], head[STARTED], head[WORKER], head[DUE], head[LAST] = head[ATTEMPT] + 1, now, worker, 0, 0
+  return { middle(write_head(head), ''), head[NAME], head[ATTEMPT] }
+end
+
+-- Moves the picks of one want, whose fences are `tokens`; gives their records.
+local function move(want, ids, vs, tokens)
+  local queue, until_ = want[1], now + lease
+  local jobs, active = P .. 'jobs:' .. queue, P .. 'active:' .. queue
+  local known, records, fields, leases, names, attempts = {}, {}, {}, {}, {}, {}
+  local one_name, one_attempt, size = true, true, #ids
+  for i = 1, size do
+    local v, id, token = vs[i], ids[i], tokens[i]
+    local a, b, c = byte(v, 9, 11)
+    local data = 16 + a * 65536 + b * 256 + c
+    local cut = sub(v, 9, data - 1)
+    local made = known[cut]
+    if not made then made = claimed_middle(cut, want); known[cut] = made end
+    local record = 'A' .. token .. made[1] .. sub(v, data)
+    records[i], names[i], attempts[i] = record, made[2], made[3]
+    one_name = one_name and made[2] == names[1]
+    one_attempt = one_attempt and made[3] == attempts[1]
+    fields[2 * i - 1], fields[2 * i] = id, record
+    leases[2 * i - 1], leases[2 * i] = until_, token .. id
+  end
+  for first = 1, 2 * size, 2 * CHUNK do
+    local last = math.min(first + 2 * CHUNK - 1, 2 * size)
+    call('HSET', jobs, unpack(fields, first, last))
+    call('ZADD', active, unpack(leases, first, last))
+  end
+  if one_name then
+    count(queue, names[1], 'W', 'A', size)
+  else
+    for i = 1, size do count(queue, names[i], 'W', 'A', 1) end
+  end
+  tell(queue, 'active', ids, one_name and names[1] or names, one_attempt and attempts[1] or attempts)
+  return records
+end
+
+-- The order in which picks get their fences: queue by queue in turn, as pairs of want and place.
+local function in_turn(picks, taken)
+  local order, round = {}, 1
+  while #order < taken do
+    for place = 1, #wants do
+      if picks[place].ids[round] then order[#order + 1] = { place, round } end
+    end
+    round = round + 1
+  end
+  return order
+end
+
+local said, next_ticket
+if ticket ~= '' then
+  said, next_ticket = said_before()
+  if said then return give_again(said) end
+end
+
+local picks, taken = pick()
+local flat, places, all_ids = {}, {}, {}
+local first_token = 0
+if taken > 0 then
+  first_token = take_stamps(taken)
+  local tokens = {}
+  if #wants == 1 then
+    for i = 1, taken do tokens[i] = seven(first_token + i - 1) end
+    all_ids = picks[1].ids
+    local records = move(wants[1], all_ids, picks[1].vs, tokens)
+    for i = 1, taken do flat[2 * i - 1], flat[2 * i] = all_ids[i], records[i] end
+  else
+    local order = in_turn(picks, taken)
+    for i, pair in ipairs(order) do
+      tokens[pair[1]] = tokens[pair[1]] or {}
+      tokens[pair[1]][pair[2]] = seven(first_token + i - 1)
+    end
+    for place, want in ipairs(wants) do
+      if tokens[place] then picks[place].records = move(want, picks[place].ids, picks[place].vs, tokens[place]) end
+    end
+    for i, pair in ipairs(order) do
+      local its = picks[pair[1]]
+      flat[2 * i - 1], flat[2 * i] = its.ids[pair[2]], its.records[pair[2]]
+      places[i], all_ids[i] = pair[1], its.ids[pair[2]]
+    end
+  end
+end
+
+for queue, left in pairs(write_counts()) do
+  if left == 0 then tell_text(queue, 'drained', 1, 'j', '[[]]') end
+end
+local more = taken < limit and skipped >= MOST_SKIPPED and 1 or 0
+if taken < limit and more == 0 then
+  -- Whoever makes a job wait in these queues gives a hint from now on.
+  local flags = {}
+  for _, want in ipairs(wants) do flags[#flags + 1] = want[1]; flags[#flags + 1] = 1 end
+  if #flags > 0 then call('HSET', IDLE, unpack(flags)) end
+end
+if ticket ~= '' and taken > 0 then
+  local place = next_ticket % TICKETS
+  call('HSET', tickets, 't' .. place, ticket, 'd' .. place, pack({ first_token, places, all_ids }), 'next', next_ticket + 1)
+  call('PEXPIRE', tickets, floor(lease / 1000) + 1)
+end
+if taken > 0 or skipped > 0 then finish() end
+return { more, places, flat }

@@ -1,0 +1,57 @@
+-- recover.lua · take back active jobs whose lease ran out
+-- ASKED  how many at most, stalls allowed where nobody said, µs of delay by number of stalls
+-- RETURNS  per job: queue, id, record, worker
+-- May run without memory to spare.
+
+begin()
+local limit, usual, delays = ASKED[1], ASKED[2], ASKED[3]
+local found = {}
+
+local function failure_of(stalls, allowed, worker)
+  local said = format('its lease ran out %d times, %d are allowed; last held by worker %s', stalls, allowed, worker)
+  return cjson.encode({ kind = 'stalled', type = 'Stalled', message = said })
+end
+
+local function recover(queue, member)
+  local id = sub(member, 8)
+  call('ZREM', P .. 'active:' .. queue, member)
+  local v = call('HGET', P .. 'jobs:' .. queue, id)
+  if not v or sub(v, 1, 8) ~= 'A' .. sub(member, 1, 7) then return end
+  local _, _, text, _, data = open_record(v)
+  local head = read_head(text)
+  local worker, stalls = head[WORKER], head[STALLS] + 1
+  local allowed = head[MAX_STALLS] < 0 and usual or head[MAX_STALLS]
+  local delay = delays[math.min(stalls, #delays)]
+  head[ATTEMPT], head[STALLS], head[LAST] = head[ATTEMPT] - 1, stalls, 0
+  tell_one(queue, 'stalled', id, head, tostring(stalls))
+  if stalls > allowed then
+    head[FAILURE], head[ENDED] = failure_of(stalls, allowed, worker), now
+    v = seal('F', '\0\0\0\0\0\0\0', head, '', data)
+    call('ZADD', P .. 'failed:' .. queue, now, id)
+    count(queue, head[NAME], 'A', 'F', 1)
+    tell_one(queue, 'failed', id, head, head[FAILURE])
+  elseif delay > 0 then
+    head[DUE] = now + delay
+    v = seal('D', '\0\0\0\0\0\0\0', head, '', data)
+    call('ZADD', P .. 'delayed:' .. queue, head[DUE], id)
+    count(queue, head[NAME], 'A', 'D', 1)
+    tell_one(queue, 'delayed', id, head)
+  else
+    v = seal('W', arrive(queue, id, head), head, '', data)
+    count(queue, head[NAME], 'A', 'W', 1)
+    tell_one(queue, 'waiting', id, head)
+  end
+  woken[queue] = true
+  call('HSET', P .. 'jobs:' .. queue, id, v)
+  found[#found + 1], found[#found + 2], found[#found + 3], found[#found + 4] = queue, id, v, worker
+end
+
+for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
+  local left = limit - #found / 4
+  if left <= 0 then break end
+  local over = call('ZRANGEBYSCORE', P .. 'active:' .. queue, '-inf', format('(%.0f', now), 'LIMIT', 0, left)
+  for _, member in ipairs(over) do recover(queue, member) end
+end
+
+finish()
+return found

@@ -1,0 +1,10 @@
+-- remove.lua · delete selected jobs with their logs
+-- needs  walk
+-- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
+-- May run without memory to spare.
+
+begin()
+return move_all('removed', nil, function(id)
+  call('HDEL', JOBS, id)
+  call('DEL', P .. 'log:' .. QUEUE .. ':' .. id)
+end)

@@ -1,0 +1,31 @@
+-- renew.lua · let leases run on from now
+-- ASKED  lease in µs, then per queue: queue, ids
+-- ARGV   4 the stamps of all fences, one after the other
+-- RETURNS  the numbers of those that were lost, counted from 1
+-- May run without memory to spare: nothing grows.
+
+begin()
+local lost, number, until_ = {}, 0, now + ASKED[1]
+
+for _, group in ipairs(ASKED[2]) do
+  local active, ids, before = P .. 'active:' .. group[1], group[2], number
+  for first = 1, #ids, CHUNK do
+    local members, held = {}, {}
+    for i = first, math.min(first + CHUNK - 1, #ids) do
+      local place = 7 * (before + i)
+      members[#members + 1] = sub(ARGV[4], place - 6, place) .. ids[i]
+    end
+    for i, score in ipairs(call('ZMSCORE', active, unpack(members))) do
+      number = number + 1
+      if score then
+        held[#held + 1], held[#held + 2] = until_, members[i]
+      else
+        lost[#lost + 1] = number
+      end
+    end
+    if #held > 0 then call('ZADD', active, 'XX', unpack(held)) end
+  end
+end
+
+finish()
+return lost

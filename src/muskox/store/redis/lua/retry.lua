@@ -1,0 +1,11 @@
+-- retry.lua · let selected jobs that failed or were cancelled wait again, with one more attempt
+-- needs  walk
+-- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
+-- May run without memory to spare.
+
+begin()
+return move_all('waiting', 'W', function(id, head, data)
+  if head[ATTEMPT] >= math.max(head[ATTEMPTS], 1) then head[ATTEMPTS] = head[ATTEMPT] + 1 end
+  head[STALLS], head[ENDED], head[CLEAR_AT], head[LAST], head[DUE] = 0, 0, 0, 0, 0
+  return seal('W', arrive(QUEUE, id, head), head, '', data)
+end)

@@ -1,0 +1,160 @@
+-- settle.lua · write what became of runs, each guarded by its lease
+-- ASKED  plain completions, per queue: queue, ids, results ("" for none) or false;
+--        then all else one by one: queue, kind, id, fence, µs to keep or wait (-1: not said), failure, result, what
+--        the fact says beside job and attempt (JSON), 1 when a failure counts as a stall
+-- ARGV   4 the stamps of the fences of all plain completions, one after the other
+-- RETURNS  the numbers of those whose leases were lost, counted from 1 through both lists
+-- May run without memory to spare: ended jobs make room.
+
+local plain, others = ASKED[1], ASKED[2]
+local lost, number = {}, 0
+
+begin()
+
+-- --- completions --------------------------------------------------------------------
+
+-- Whether a record tells that the run was settled so before: as ended, or as one of those that wait again.
+local function repeats(v, states, token)
+  if not v or not string.find(states, sub(v, 1, 1), 1, true) then return false end
+  local state, place, text = open_record(v)
+  if state == 'W' or state == 'D' then return read_head(text)[LAST] == number_of(token) end
+  return place == token
+end
+
+-- The beginning of a completed record up to its result's length, by the same of the active one.
+local function completed_head(cut)
+  local head = read_head(sub(cut, 8))
+  head[ENDED], head[LAST], head[FAILURE] = now, 0, ''
+  local text = write_head(head)
+  return { text, middle(text, ''), head[NAME], head[ATTEMPT] }
+end
+
+local function complete(queue, ids, results)
+  local jobs, active = P .. 'jobs:' .. queue, P .. 'active:' .. queue
+  local known, size = {}, #ids
+  local done, fields, leases, ends, names, attempts = {}, {}, {}, {}, {}, {}
+  local one_name, one_attempt, made = true, true, 0
+  for first = 1, size, CHUNK do
+    local last = math.min(first + CHUNK - 1, size)
+    local vs = call('HMGET', jobs, unpack(ids, first, last))
+    for i = first, last do
+      local place = 7 * (number + i)
+      local v, token, id = vs[i - first + 1], sub(ARGV[4], place - 6, place), ids[i]
+      if v and byte(v, 1) == 65 and sub(v, 2, 8) == token then
+        local a, b, c = byte(v, 9, 11)
+        local data = 16 + a * 65536 + b * 256 + c
+        local cut = sub(v, 9, data - 1)
+        local head = known[cut]
+        if not head then head = completed_head(cut); known[cut] = head end
+        local result = results and results[i] or ''
+        made = made + 1
+        fields[2 * made - 1] = id
+        fields[2 * made] = 'C' .. token .. (result == '' and head[2] or middle(head[1], result)) .. sub(v, data)
+        done[made], leases[made], names[made], attempts[made] = id, token .. id, head[3], head[4]
+        ends[2 * made - 1], ends[2 * made] = now, id
+        one_name = one_name and head[3] == names[1]
+        one_attempt = one_attempt and head[4] == attempts[1]
+      elseif not repeats(v, 'C', token) then
+        lost[#lost + 1] = number + i
+      end
+    end
+  end
+  number = number + size
+  if made == 0 then return end
+  for first = 1, made, CHUNK do
+    local last = math.min(first + CHUNK - 1, made)
+    call('ZREM', active, unpack(leases, first, last))
+    call('HSET', jobs, unpack(fields, 2 * first - 1, 2 * last))
+    call('ZADD', P .. 'completed:' .. queue, unpack(ends, 2 * first - 1, 2 * last))
+  end
+  if one_name then
+    count(queue, names[1], 'A', 'C', made)
+  else
+    for i = 1, made do count(queue, names[i], 'A', 'C', 1) end
+  end
+  tell(queue, 'completed', done, one_name and names[1] or names, one_attempt and attempts[1] or attempts)
+end
+
+-- --- all else -----------------------------------------------------------------------
+
+local KINDS = {
+  complete = { 'C', 'completed', 'C' },
+  fail = { 'F', 'failed', 'F' },
+  retry = { nil, 'retrying', 'WD' },
+  stall = { nil, 'stalled', 'WD' },
+  release = { nil, 'released', 'WD' },
+}
+
+local function end_job(queue, id, token, state, head, keep, result, data)
+  local jobs = P .. 'jobs:' .. queue
+  count(queue, head[NAME], 'A', keep ~= 0 and state or nil, 1)
+  if keep == 0 then
+    call('HDEL', jobs, id)
+    call('DEL', P .. 'log:' .. queue .. ':' .. id)
+    return
+  end
+  head[ENDED], head[LAST] = now, 0
+  local ended = ENDED_KEY[state] .. queue
+  if keep > 0 then
+    head[CLEAR_AT] = now + keep
+    call('ZADD', P .. 'own-' .. ended, now, id)
+    call('ZADD', P .. 'until:' .. queue, head[CLEAR_AT], id)
+  else
+    call('ZADD', P .. ended, now, id)
+  end
+  call('HSET', jobs, id, seal(state, token, head, result, data))
+end
+
+local function wait_again(queue, id, token, head, delay, data)
+  head[LAST] = number_of(token)
+  if delay > 0 then
+    head[DUE] = now + delay
+    call('ZADD', P .. 'delayed:' .. queue, head[DUE], id)
+    call('HSET', P .. 'jobs:' .. queue, id, seal('D', token, head, '', data))
+    count(queue, head[NAME], 'A', 'D', 1)
+    return
+  end
+  call('HSET', P .. 'jobs:' .. queue, id, seal('W', arrive(queue, id, head), head, '', data))
+  count(queue, head[NAME], 'A', 'W', 1)
+  tell_one(queue, 'waiting', id, head)
+end
+
+local function settle_one(one)
+  local queue, kind, id, fence, moment, failure, result, extra = unpack(one)
+  local token = seven(fence)
+  local v = call('HGET', P .. 'jobs:' .. queue, id)
+  local state, fact, before = unpack(KINDS[kind], 1, 3)
+  if not v or sub(v, 1, 8) ~= 'A' .. token then
+    if not repeats(v, before, token) then lost[#lost + 1] = number end
+    return
+  end
+  local _, _, text, _, data = open_record(v)
+  local head = read_head(text)
+  call('ZREM', P .. 'active:' .. queue, token .. id)
+  if kind == 'complete' then
+    head[FAILURE] = failure
+  elseif failure ~= '' then
+    head[FAILURE] = failure
+  end
+  if kind == 'stall' and extra == '' then extra = tostring(head[STALLS] + 1) end
+  tell_one(queue, fact, id, head, extra ~= '' and extra or nil)
+  if kind == 'stall' or (kind == 'fail' and one[9] == 1) then
+    head[ATTEMPT], head[STALLS] = head[ATTEMPT] - 1, head[STALLS] + 1
+  elseif kind == 'release' then
+    head[ATTEMPT], head[RELEASES] = head[ATTEMPT] - 1, head[RELEASES] + 1
+  end
+  if state then
+    end_job(queue, id, token, state, head, moment, result, data)
+  else
+    wait_again(queue, id, token, head, math.max(0, moment), data)
+  end
+end
+
+for _, group in ipairs(plain) do complete(group[1], group[2], group[3]) end
+for _, one in ipairs(others) do
+  number = number + 1
+  settle_one(one)
+end
+
+finish()
+return lost

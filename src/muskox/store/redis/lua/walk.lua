@@ -1,0 +1,143 @@
+-- walk.lua · for steps made by hand: the jobs of a selection, and leaving the place where a job is
+-- ASKED  queue, ids or false, states as letters, names or false, how many at most, where to go on: state, source
+--        and how many of it were passed over (1, 1, 0 at first)
+-- It is read after base.lua and does nothing by itself.
+
+-- Records that one step looks at, at most.
+local MOST_SEEN = 5000
+
+local QUEUE, IDS, STATES, NAMES, LIMIT = ASKED[1], ASKED[2], ASKED[3], ASKED[4], ASKED[5]
+local JOBS = P .. 'jobs:' .. QUEUE
+local wanted
+if NAMES then
+  wanted = {}
+  for _, name in ipairs(NAMES) do wanted[name] = true end
+end
+
+local function fits(v)
+  return not wanted or wanted[read_head(select(3, open_record(v)))[NAME]]
+end
+
+local function by_ids()
+  local found, seen = {}, {}
+  for _, id in ipairs(IDS) do
+    local v = not seen[id] and call('HGET', JOBS, id)
+    seen[id] = true
+    if v and string.find(STATES, sub(v, 1, 1), 1, true) and fits(v) then found[#found + 1] = { id, v } end
+  end
+  return found
+end
+
+local function waiting(found)
+  for _, line in ipairs(call('ZREVRANGE', P .. 'open:' .. QUEUE, 0, -1)) do
+    if not wanted or wanted[sub(line, string.find(line, ':', 1, true) + 1)] then
+      trim_line(QUEUE, line)
+      local list, early = P .. 'line:' .. QUEUE .. ':' .. line, P .. 'early:' .. QUEUE .. ':' .. line
+      for _, element in ipairs(call('ZRANGE', early, 0, LIMIT - #found)) do
+        local v = call('HGET', JOBS, sub(element, 8))
+        if #found < LIMIT and is_waiting_at(v, sub(element, 1, 7)) then found[#found + 1] = { sub(element, 8), v } end
+      end
+      for first = 0, MOST_SEEN, CHUNK do
+        local elements = #found < LIMIT and call('LRANGE', list, first, first + CHUNK - 1) or {}
+        for _, element in ipairs(elements) do
+          local v = #found < LIMIT and call('HGET', JOBS, sub(element, 8))
+          if v and is_waiting_at(v, sub(element, 1, 7)) then found[#found + 1] = { sub(element, 8), v } end
+        end
+        if #elements < CHUNK then break end
+      end
+    end
+  end
+end
+
+local SOURCES = {
+  D = { 'delayed:' }, A = { 'active:' }, B = {},
+  C = { 'completed:', 'own-completed:' }, F = { 'failed:', 'own-failed:' }, X = { 'cancelled:', 'own-cancelled:' },
+}
+
+-- Adds what fits from one sorted set, having passed over `passed` of it; gives how many it passed over, or nil
+-- when it came to its end.
+local function from_set(found, state, key, passed, seen)
+  local range = ENDED_KEY[state] and 'ZREVRANGE' or 'ZRANGE'
+  local taken = 0
+  while #found < LIMIT and seen.number < MOST_SEEN do
+    local ids = call(range, key, passed + taken, passed + taken + CHUNK - 1)
+    if #ids == 0 then return nil end
+    for _, id in ipairs(ids) do
+      if #found >= LIMIT then return passed end
+      if state == 'A' then id = sub(id, 8) end
+      local v = call('HGET', JOBS, id)
+      seen.number = seen.number + 1
+      if v and sub(v, 1, 1) == state and fits(v) then
+        found[#found + 1], taken = { id, v }, taken + 1
+      else
+        passed = passed + 1
+      end
+    end
+  end
+  return passed
+end
+
+-- The jobs of the selection, each with its record, and where to go on, if there may be more.
+local function matching()
+  if IDS then return by_ids(), {} end
+  local found, seen = {}, { number = 0 }
+  local at, source, passed = ASKED[6], ASKED[7], ASKED[8]
+  while at <= #STATES do
+    local state = sub(STATES, at, at)
+    if state == 'W' then
+      waiting(found)
+    else
+      while SOURCES[state][source] do
+        passed = from_set(found, state, P .. SOURCES[state][source] .. QUEUE, passed, seen)
+        if passed then return found, { at, source, passed } end
+        source, passed = source + 1, 0
+      end
+    end
+    at, source, passed = at + 1, 1, 0
+    if #found >= LIMIT then break end
+  end
+  return found, at <= #STATES and #found < LIMIT and { at, source, passed } or {}
+end
+
+local left_lines = {}
+
+-- Take a job out of the place where its state keeps it.
+local function leave(id, v, head)
+  local state, place = sub(v, 1, 1), sub(v, 2, 8)
+  if state == 'W' then
+    local line = line_of(head)
+    call('ZREM', P .. 'early:' .. QUEUE .. ':' .. line, place .. id)
+    left_lines[line] = true
+  elseif state == 'D' then
+    call('ZREM', P .. 'delayed:' .. QUEUE, id)
+  elseif state == 'A' then
+    call('ZREM', P .. 'active:' .. QUEUE, place .. id)
+  else
+    local ended = ENDED_KEY[state] .. QUEUE
+    if call('ZREM', P .. ended, id) == 0 then
+      call('ZREM', P .. 'own-' .. ended, id)
+      call('ZREM', P .. 'until:' .. QUEUE, id)
+    end
+  end
+end
+
+-- Move every job of the selection by `move`, which gives its new record and is given id, head, data and record;
+-- tell of it, and give how many were moved and where to go on.
+local function move_all(kind, target, move)
+  local found, position = matching()
+  local ids, names, attempts = {}, {}, {}
+  for i, pair in ipairs(found) do
+    local id, v = pair[1], pair[2]
+    local state, _, text, _, data = open_record(v)
+    local head = read_head(text)
+    leave(id, v, head)
+    count(QUEUE, head[NAME], state, target, 1)
+    ids[i], names[i], attempts[i] = id, head[NAME], head[ATTEMPT]
+    local moved = move(id, head, data, v)
+    if moved then call('HSET', JOBS, id, moved) end
+  end
+  for line in pairs(left_lines) do trim_line(QUEUE, line) end
+  tell(QUEUE, kind, ids, names, attempts)
+  finish()
+  return { #ids, position[1] or 0, position[2] or 0, position[3] or 0 }
+end

@@ -1,0 +1,205 @@
+"""Turns what Redis keeps into jobs and events, and new jobs into what it keeps. It asks nobody.
+
+The layout of a record is told on top of `lua/base.lua`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import msgspec
+
+from muskox.core.events import Event, Record, pack, unfold
+from muskox.core.failure import Failure, FailureKind
+from muskox.core.job import NO_OPTIONS, Job, JobState, Lease, NewJob, Options
+from muskox.store.protocol import Added
+
+__all__ = ["LETTER", "STATE", "Reader", "added", "events", "failure_text", "groups", "packed"]
+
+STATE = {
+    b"W": JobState.WAITING,
+    b"D": JobState.DELAYED,
+    b"B": JobState.BLOCKED,
+    b"A": JobState.ACTIVE,
+    b"C": JobState.COMPLETED,
+    b"F": JobState.FAILED,
+    b"X": JobState.CANCELLED,
+}
+"""States by the letters in records."""
+
+LETTER = {state: letter.decode() for letter, state in STATE.items()}
+
+packed = msgspec.msgpack.Encoder().encode
+"""What a step is about, as the one text in which it travels."""
+
+_options = msgspec.json.Decoder(Options)
+_failure = msgspec.json.Decoder(Failure)
+_json = msgspec.json.Encoder()
+_columns = msgspec.msgpack.Decoder(list[Any])
+_raw = msgspec.Raw
+
+_ACTIVE = 65
+
+
+class _Head(msgspec.Struct, array_like=True, gc=False):
+    name: str
+    priority: int = 0
+    added: int = 0
+    attempts: int = 0
+    max_stalls: int = -1
+    options: str = ""
+    attempt: int = 0
+    stalls: int = 0
+    releases: int = 0
+    started: int = 0
+    worker: str = ""
+    due: int = 0
+    ended: int = 0
+    clear_at: int = 0
+    last: int = 0
+    progress: str = ""
+    failure: str = ""
+
+
+_head = msgspec.msgpack.Decoder(_Head)
+
+
+class Reader:
+    """Reads records of one queue; those that were made together share what is read once."""
+
+    def __init__(self, queue: str) -> None:
+        self._queue = queue
+        self._heads: dict[bytes, tuple[_Head, Options]] = {}
+
+    def job(self, id: str, record: bytes) -> Job:
+        """The job that a record tells of."""
+        head_ends = 15 + int.from_bytes(record[8:11], "big")
+        data_begins = head_ends + int.from_bytes(record[11:15], "big")
+        text = record[15:head_ends]
+        found = self._heads.get(text)
+        if found is None:
+            head = _head.decode(text)
+            found = self._heads[text] = head, _read_options(head.options)
+        head, options = found
+        lease = None
+        if record[0] == _ACTIVE:
+            lease = Lease(self._queue, id, int.from_bytes(record[1:8], "big"), head.name, head.attempt)
+        return Job(
+            id, self._queue, head.name, STATE[record[:1]], head.priority, record[data_begins:].decode(),
+            head.attempt, head.attempts or None, head.stalls, head.releases, options, head.added, head.due or None,
+            head.started or None, head.ended or None, head.progress or None,
+            record[head_ends:data_begins].decode() or None, _read_failure(head.failure) if head.failure else None,
+            head.worker if lease is not None else None, lease,
+        )  # fmt: skip
+
+
+def _read_options(text: str) -> Options:
+    # One damaged record must not stop a queue; attempts and stalls are counted from fields of their own.
+    try:
+        return _options.decode(text) if text else NO_OPTIONS
+    except msgspec.DecodeError:
+        return NO_OPTIONS
+
+
+def _read_failure(text: str) -> Failure:
+    try:
+        return _failure.decode(text)
+    except msgspec.DecodeError as error:
+        return Failure(FailureKind.ERROR, message=f"(the stored failure is damaged: {error})")
+
+
+def failure_text(failure: Failure | None) -> str:
+    """A failure as it is kept; "" for none."""
+    return "" if failure is None else _json.encode(failure).decode()
+
+
+# --- new jobs --------------------------------------------------------------------------
+
+
+def groups(jobs: Sequence[NewJob]) -> list[tuple[Any, ...]]:
+    """New jobs as `add.lua` wants them: those alike together, in their order."""
+    found = []
+    for (queue, name, priority, delay, options), its in groupby(
+        jobs, key=lambda job: (job.queue, job.name, job.priority, job.delay, job.options)
+    ):
+        pairs = [text for job in its for text in (job.id, job.data)]
+        found.append((
+            queue, name, priority, int(delay * 1_000_000) if delay > 0 else -1,
+            options.attempts or 0, -1 if options.max_stalls is None else options.max_stalls,
+            "" if options == NO_OPTIONS else _json.encode(options).decode(), pairs,
+        ))  # fmt: skip
+    return found
+
+
+def added(jobs: Sequence[NewJob], now: int, known: dict[int, bytes]) -> list[Added]:
+    """The answers to new jobs; `known` are the records of those that were there, by their places from 1."""
+    answers = []
+    for place, job in enumerate(jobs, 1):
+        if place in known:
+            answers.append(Added(Reader(job.queue).job(job.id, known[place]), False))
+            continue
+        delayed = job.delay > 0
+        answers.append(
+            Added(
+                Job(
+                    job.id, job.queue, job.name, JobState.DELAYED if delayed else JobState.WAITING, job.priority,
+                    job.data, 0, job.options.attempts, 0, 0, job.options, now,
+                    now + int(job.delay * 1_000_000) if delayed else None,
+                ),
+                True,
+            )
+        )  # fmt: skip
+    return answers
+
+
+# --- facts -----------------------------------------------------------------------------
+
+
+class _Kept(NamedTuple):
+    """A record of events, as it stands in the stream."""
+
+    first: int
+    size: int
+    queue: str
+    kind: str
+    at: int
+    body: bytes
+    in_columns: bool
+
+
+def _kept(id: bytes, fields: Sequence[bytes]) -> _Kept:
+    last, _, size = id.partition(b"-")
+    return _Kept(
+        int(last) - int(size) + 1, int(size), fields[1].decode(), fields[3].decode(), int(fields[5]), fields[7],
+        fields[6] == b"m",
+    )  # fmt: skip
+
+
+def _items(columns: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a body that was packed by columns."""
+    ids, names, attempts = columns[:3]
+    extras = columns[3] if len(columns) > 3 else None
+    for place, id in enumerate(ids):
+        name = names if isinstance(names, str) else names[place]
+        attempt = attempts if isinstance(attempts, int) else attempts[place]
+        if extras is None:
+            yield id, name, attempt
+        else:
+            yield id, name, attempt, *map(_raw, _split(extras[place]))
+
+
+def _split(extra: str) -> Iterable[bytes]:
+    """The JSON values that a fact says beside job and attempt."""
+    return [bytes(value) for value in msgspec.json.decode(f"[{extra}]".encode(), type=list[msgspec.Raw])]
+
+
+def events(records: Iterable[tuple[bytes, Sequence[bytes]]], after: int, queue: str | None) -> Iterator[Event]:
+    """The facts in records of the stream whose offsets are greater than `after`, of one queue or of all."""
+    for id, fields in records:
+        kept = _kept(id, fields)
+        if queue is not None and kept.queue != queue:
+            continue
+        body = pack(list(_items(_columns.decode(kept.body)))) if kept.in_columns else kept.body.decode()
+        yield from unfold(Record(kept.first, kept.size, kept.queue, kept.kind, kept.at, body), after=after)

@@ -1,0 +1,50 @@
+"""The steps of the store, read from `lua/`: their texts, as the server wants them, and the hashes it knows them by.
+
+It sends nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+
+import msgspec
+
+__all__ = ["NAMES", "Script", "script"]
+
+NAMES = (
+    "add", "annotate", "beat", "cancel", "claim", "clear", "counts", "events", "find", "listen", "pause", "promote",
+    "promote_due", "publish", "recover", "remove", "renew", "retry", "settle", "update",
+)  # fmt: skip
+"""All steps there are."""
+
+_NEEDS = re.compile(r"^-- needs  (\w+)$", re.MULTILINE)
+
+
+class Script(msgspec.Struct, frozen=True):
+    """One step: its text and the SHA-1 of it."""
+
+    name: str
+    text: bytes
+    sha: bytes
+
+
+@cache
+def script(name: str, flags: bool) -> Script:
+    """The step of that name; `flags` where the server reads the first line of a script (from 7.0 on)."""
+    body = _read(name)
+    parts = [_read("base"), *(_read(needed) for needed in _NEEDS.findall(body)), body]
+    said = []
+    if "\n-- May run without memory to spare" in body:
+        said.append("allow-oom")
+    if "\n-- Writes nothing" in body:
+        said.append("no-writes")
+    first = f"#!lua flags={','.join(said)}\n" if flags else ""
+    text = (first + "\n".join(parts)).encode()
+    return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+def _read(name: str) -> str:
+    return files("muskox.store.redis").joinpath("lua", f"{name}.lua").read_text()

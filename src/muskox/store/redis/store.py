@@ -1,0 +1,346 @@
+"""The Redis and Valkey store: each verb of the protocol as one script, and what it gives as jobs.
+
+What the scripts do is in `lua/`, how a job is kept on top of `lua/base.lua`,
+and which keys there are in `keys.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from muskox.core.errors import OptionError, StoreUnavailable
+from muskox.core.events import Event, Trimmed
+from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Retention
+from muskox.core.life import MOVES, Settlement, stall_delay
+from muskox.core.seam import World
+from muskox.store.protocol import (
+    Added,
+    Finding,
+    Found,
+    LogLine,
+    Note,
+    QueueCounts,
+    Recovered,
+    Selection,
+    Traits,
+    Want,
+    WorkerRecord,
+)
+from muskox.store.redis import looks, settle
+from muskox.store.redis.audit import audit
+from muskox.store.redis.hub import EVENTS, Hub
+from muskox.store.redis.keys import Keys
+from muskox.store.redis.link import Command, Link
+from muskox.store.redis.location import Location, parse
+from muskox.store.redis.records import LETTER, Reader, added, events, groups, packed
+from muskox.store.redis.server import check
+
+__all__ = ["RedisStore", "connect"]
+
+POLL = 1.0
+"""Seconds after which those who wait for events look for themselves, whatever the hints say."""
+
+_MOST_EVENTS = 50_000
+_MOST_LINES = 1000
+_MOST_LINE = 4000
+_FORGOTTEN = 3_600_000_000
+_DELAYS = [int(stall_delay(stalls) * 1_000_000) for stalls in range(1, 9)]
+"""What a job waits after its stalls, by their number; the last counts for all that follow."""
+
+
+def connect(url: str, world: World) -> RedisStore:
+    """Make the store for a Redis or Valkey URL; see `location.parse` for its forms."""
+    return RedisStore(parse(url), world)
+
+
+class RedisStore:
+    """A store on a Redis or Valkey server. Belongs to the event loop in which it is opened."""
+
+    traits = Traits(loop_bound=True, within=False)
+
+    def __init__(self, location: Location, world: World) -> None:
+        self._location = location
+        self._world = world
+        self._keys = Keys(location.prefix)
+        self._link = Link(location)
+        self._hub = Hub(location, world, self._link.dialer, self._keys.hints, self._arm)
+        self._opened = False
+
+    # --- opening -----------------------------------------------------------------
+
+    async def open(self) -> None:
+        if not self._opened:
+            await check(self._link)
+            self._opened = True
+
+    async def close(self) -> None:
+        await self._hub.close()
+        await self._link.close()
+
+    async def migrate(self) -> list[str]:
+        return []
+
+    async def _step(self, name: str, asked: Any, *more: bytes) -> Any:
+        return await self._link.step(name, [self._keys.meta], self._args(asked, more))
+
+    async def _lasting_step(self, name: str, asked: Any, *more: bytes) -> Any:
+        """A step whose effect must last as the durability of the URL says when it returns."""
+        then = self._confirmation()
+        if then is None:
+            return await self._step(name, asked, *more)
+        answer, confirmed = await self._link.step_then(name, [self._keys.meta], self._args(asked, more), then)
+        if (confirmed[0] if isinstance(confirmed, list) else confirmed) < 1:
+            raise StoreUnavailable(
+                f"the Redis server at {self._location.shown} did what was asked, but nobody confirmed in time that it "
+                f"will last as durability {self._location.durability} wants; repeating it with the same ids is safe"
+            )
+        return answer
+
+    def _args(self, asked: Any, more: tuple[bytes, ...]) -> list[bytes | str]:
+        now = str(int(self._world.now() * 1_000_000)) if self._world.simulated else ""
+        return [now, packed(asked), str(_MOST_EVENTS), *more]
+
+    def _confirmation(self) -> Command | None:
+        patience = int(self._location.timeout * 800)
+        match self._location.durability:
+            case "fsync":
+                return b"WAITAOF", 1, 0, patience
+            case "replicated":
+                return b"WAIT", 1, patience
+            case _:
+                return None
+
+    # --- the life of jobs --------------------------------------------------------
+
+    async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
+        if within is not None:
+            return self.add_within(jobs, within)
+        if not jobs:
+            return []
+        now, *known = await self._lasting_step("add", groups(jobs))
+        return added(jobs, now, dict(zip(known[::2], known[1::2], strict=True)))
+
+    def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
+        raise OptionError(
+            "Redis has no part in the transactions of other databases; leave `within` out, "
+            "or keep the jobs in SQLite or PostgreSQL"
+        )
+
+    async def claim(
+        self, wants: Sequence[Want], *, limit: int, worker: str, lease: float, ticket: str = ""
+    ) -> list[Job]:
+        wanted = _joined(wants)
+        if not wanted or limit < 1:
+            return []
+        queues = [want[0] for want in wanted]
+        asked = worker, int(lease * 1_000_000), limit, ticket, wanted
+        while True:
+            mark = self._hub.mark()
+            more, places, found = await self._step("claim", asked)
+            # Where nothing was found but what cancelled jobs left behind, there may be jobs beyond it.
+            if found or not more:
+                break
+        if len(found) < 2 * limit and not more:
+            self._hub.armed(queues, mark)
+        if not places:
+            read = Reader(queues[0]).job
+            return [read(found[at].decode(), found[at + 1]) for at in range(0, len(found), 2)]
+        readers = [Reader(queue) for queue in queues]
+        pairs = zip(places, found[::2], found[1::2], strict=True)
+        return [readers[place - 1].job(id.decode(), record) for place, id, record in pairs]
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Lease]:
+        if not settlements:
+            return []
+        settling = settle.Settling(settlements)
+        return settling.lost(await self._lasting_step("settle", settling.asked, settling.fences))
+
+    async def renew(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        if not leases:
+            return []
+        its, ordered = settle.leases_by_queue(leases)
+        lost = await self._step("renew", (int(lease * 1_000_000), its), settle.fences(ordered))
+        return [ordered[number - 1] for number in lost]
+
+    async def annotate(self, notes: Sequence[Note]) -> list[Lease]:
+        if not notes:
+            return []
+        rest = f"(more than {_MOST_LINES} lines: the rest was dropped)"
+        lost = await self._step("annotate", (settle.notes(notes, longest=_MOST_LINE), _MOST_LINES, rest))
+        return [notes[number - 1].lease for number in lost]
+
+    async def promote(self, selection: Selection | None = None, *, limit: int = 1000) -> int:
+        if selection is None:
+            return int(await self._step("promote_due", (limit,)))
+        return await self._move("promote", selection)
+
+    async def recover(self, *, limit: int = 1000) -> list[Recovered]:
+        found = await self._step("recover", (limit, DEFAULT_MAX_STALLS, _DELAYS))
+        return [
+            Recovered(Reader(queue.decode()).job(id.decode(), record), worker.decode() or None)
+            for queue, id, record, worker in zip(*(found[first::4] for first in range(4)), strict=True)
+        ]
+
+    async def clear(self, rules: Mapping[str, Retention], *, limit: int = 1000) -> int:
+        own = {queue: _rule(rule) for queue, rule in rules.items()}
+        return int(await self._step("clear", (limit, own, _rule(Retention()))))
+
+    # --- by hand -----------------------------------------------------------------
+
+    async def retry(self, selection: Selection) -> int:
+        return await self._move("retry", selection)
+
+    async def cancel(self, selection: Selection) -> int:
+        return await self._move("cancel", selection)
+
+    async def remove(self, selection: Selection) -> int:
+        if selection.ids is None and not selection.states:
+            others = tuple(state for state in JobState if state is not JobState.ACTIVE)
+            selection = msgspec.structs.replace(selection, states=others)
+        return await self._move("remove", selection)
+
+    async def _move(self, verb: str, selection: Selection) -> int:
+        """Move what the selection has in states that allow it, in as many steps as its size needs."""
+        asked = selection.states or tuple(JobState)
+        states = "".join(LETTER[state] for state in asked if verb == "remove" or state in MOVES[verb])
+        if not states or selection.limit < 1:
+            return 0
+        total, position = 0, (1, 1, 0)
+        while position[0] and total < selection.limit:
+            ids = False if selection.ids is None else list(selection.ids)
+            names = list(selection.names) or False
+            left = selection.limit - total
+            moved, *place = await self._step(verb, (selection.queue, ids, states, names, left, *position))
+            total, position = total + moved, tuple(place)
+        return total
+
+    async def update(self, queue: str, id: str, data: str) -> Job | None:
+        states = "".join(LETTER[state] for state in MOVES["update"])
+        record = await self._step("update", (queue, id, data, states))
+        return Reader(queue).job(id, record) if record else None
+
+    async def pause(self, queue: str, paused: bool) -> bool:
+        return bool(await self._step("pause", (queue, paused)))
+
+    # --- looking -----------------------------------------------------------------
+
+    async def get(self, queue: str, ids: Sequence[str]) -> list[Job | None]:
+        if not ids:
+            return []
+        records = await self._link.ask(b"HMGET", self._keys.jobs(queue), *ids)
+        reader = Reader(queue)
+        return [reader.job(id, record) if record else None for id, record in zip(ids, records, strict=True)]
+
+    async def find(self, selection: Selection, *, after: str | None = None) -> Found:
+        states = selection.states or tuple(JobState)
+        if selection.ids is not None:
+            return Found(await self._find_by_ids(selection, selection.ids), None)
+        place, ended = (0, None) if after is None else looks.read_cursor(after, states)
+        names, reader, jobs = list(selection.names) or False, Reader(selection.queue), list[Job]()
+        while place < len(states) and len(jobs) < selection.limit:
+            left = selection.limit - len(jobs)
+            asked = (selection.queue, LETTER[states[place]], names, left, ended or False)
+            rows, end = await self._step("find", asked)
+            jobs += [reader.job(id.decode(), record) for id, record in zip(rows[::2], rows[1::2], strict=True)]
+            place, ended = (place, end) if end else (place + 1, None)
+            ended = ended and [part.decode() if isinstance(part, bytes) else part for part in ended]
+        return Found(jobs, looks.write_cursor(place, ended or []) if place < len(states) else None)
+
+    async def _find_by_ids(self, selection: Selection, ids: Sequence[str]) -> list[Job]:
+        found = await self.get(selection.queue, list(dict.fromkeys(ids)))
+        return [
+            job
+            for job in found
+            if job is not None
+            and (not selection.states or job.state in selection.states)
+            and (not selection.names or job.name in selection.names)
+        ]
+
+    async def logs(self, queue: str, id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
+        if limit < 1:
+            return []
+        first = max(0, after)
+        kept = await self._link.ask(b"LRANGE", self._keys.log(queue, id), first, first + limit - 1)
+        return looks.log_lines(kept, first + 1)
+
+    async def counts(self, queues: Sequence[str] = ()) -> list[QueueCounts]:
+        now, found, told = await self._step("counts", (list(queues) or False, looks.ALIVE))
+        return looks.counts(now, found, looks.workers(now, told))
+
+    async def workers(self) -> list[WorkerRecord]:
+        now, _, told = await self._step("counts", ([], looks.ALIVE))
+        return looks.workers(now, told)
+
+    async def audit(self) -> list[Finding]:
+        return await audit(self._link, self._keys)
+
+    # --- hints, events, workers --------------------------------------------------
+
+    async def wait(self, queues: Sequence[str], *, seconds: float) -> None:
+        await self._hub.bell(queues).wait(seconds)
+
+    async def _arm(self, queues: Sequence[str]) -> list[str]:
+        return [queue.decode() for queue in await self._step("listen", list(queues))]
+
+    async def events(
+        self, *, after: int, queue: str | None = None, limit: int = 1000, seconds: float = 0.0
+    ) -> list[Event]:
+        until = self._world.monotonic() + seconds
+        while True:
+            found, after = await self._read_events(after, queue, limit, hint=seconds > 0)
+            left = until - self._world.monotonic()
+            if found or left <= 0:
+                return found
+            await self._hub.bell([EVENTS]).wait(min(left, POLL))
+
+    async def _read_events(self, after: int, queue: str | None, limit: int, *, hint: bool) -> tuple[list[Event], int]:
+        """One page of facts, and after which offset there can be more."""
+        found: list[Event] = []
+        while True:
+            mark = self._hub.mark()
+            now, latest, first, records = await self._step("events", (after, min(limit, 1000), hint))
+            if after < 0:
+                return [Trimmed(queue or "", latest, now)], after
+            if after + 1 < first:
+                found.append(Trimmed(queue or "", first - 1, now))
+            found += events(records, after, queue)
+            if not records:
+                self._hub.armed([EVENTS] if hint else [], mark)
+                return found[:limit], after
+            if found:
+                return found[:limit], after
+            after = int(records[-1][0].partition(b"-")[0])
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        encode = msgspec.json.encode
+        facts = [(event.queue, event.kind, encode([msgspec.structs.astuple(event)[3:]]).decode()) for event in events]
+        if facts:
+            await self._step("publish", facts)
+
+    async def beat(self, worker: WorkerRecord, *, gone: bool = False) -> None:
+        record = "" if gone else msgspec.json.encode(worker).decode()
+        await self._step("beat", (worker.id, record, _FORGOTTEN))
+
+
+def _joined(wants: Sequence[Want]) -> list[tuple[str, list[str] | bool, dict[str, int] | bool]]:
+    """What is wanted by queue, all that is said of a queue taken together."""
+    wanted: dict[str, Want] = {}
+    for want in wants:
+        known = wanted.get(want.queue, Want(want.queue, frozenset()))
+        names = None if known.names is None or want.names is None else known.names | want.names
+        wanted[want.queue] = Want(want.queue, names, known.max_stalls | want.max_stalls)
+    return [
+        (want.queue, False if want.names is None else sorted(want.names), want.max_stalls or False)
+        for want in wanted.values()
+    ]
+
+
+def _rule(rule: Retention) -> tuple[int, int, int, int]:
+    most = 2**53
+    return (
+        int(rule.completed_for * 1_000_000), min(int(rule.completed_most), most),
+        int(rule.failed_for * 1_000_000), min(int(rule.failed_most), most),
+    )  # fmt: skip
