@@ -108,10 +108,11 @@ class Claimer:
             raise
         finally:
             self._asked -= room
-        # About as many runs as ended since the claim before will end until the next: so many, for each of the
-        # two claims, may be fetched ahead. While runs are long none end, and nothing is fetched only to wait here.
-        # It goes down by halves, since two claims may be answered at once.
-        self._ahead = min(self._slots * AHEAD, max(2 * (self._ended - self._ended_before), self._ahead // 2))
+        # About as many runs as ended since the claim before will end until the next. For each of the two claims
+        # twice as many may be fetched ahead, so that some are left to run while the next are fetched. While runs are
+        # long none end, and nothing is fetched only to wait here. It goes down by halves, since two claims may be
+        # answered at once.
+        self._ahead = min(self._slots * AHEAD, max(4 * (self._ended - self._ended_before), self._ahead // 2))
         self._ended_before = self._ended
         if len(jobs) < room:
             self.hungry = False

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -34,6 +35,7 @@ from muskox.runtime.registry import Registry
 from muskox.runtime.runs import Runs
 from muskox.runtime.settler import Settler
 from muskox.runtime.slots import Slots
+from muskox.runtime.switching import quick_switching
 from muskox.runtime.tell import Teller
 from muskox.runtime.threads import Threads
 from muskox.runtime.upkeep import Clear, Promote, Recover
@@ -111,6 +113,10 @@ class Worker:
             )
         store = self._store_here()
         await store.open()
+        with nullcontext() if store.traits.loop_bound else quick_switching():
+            await self._work(store)
+
+    async def _work(self, store: Store) -> None:
         self._assemble(store)
         if self._follower is not None:
             await self._follower.begin()

@@ -43,7 +43,8 @@ __all__ = [
 class Traits(msgspec.Struct, frozen=True):
     """The true differences between stores, for those above who must know.
 
-    `loop_bound`: its objects belong to the event loop in which they were opened.
+    `loop_bound`: its objects belong to the event loop in which they were opened, and work in it; those that are
+    not work in threads of their own.
     `within`: it can add inside the caller's own transaction.
     """
 

@@ -12,10 +12,12 @@ from heapq import merge
 from itertools import chain, islice, zip_longest
 from typing import Any, NamedTuple
 
+import msgspec
+
 from muskox.core.job import Job, JobState
 from muskox.store.protocol import Want
 from muskox.store.sqlite import rows
-from muskox.store.sqlite.moves import text
+from muskox.store.sqlite.moves import ranges, text
 from muskox.store.sqlite.tx import NUMBER, Tx
 
 __all__ = ["claim"]
@@ -42,6 +44,21 @@ _Row = tuple[Any, ...]
 _Lanes = dict[int, _Lane]
 
 
+class _Next(NamedTuple):
+    """What a lane would give next, and the lowest priority that waits in it."""
+
+    rows: list[_Row]
+    lowest: int | None
+
+    @property
+    def deep(self) -> bool:
+        """Whether the rows go down to the lowest priority, and the job that has waited longest is among them."""
+        return not self.rows or self.rows[-1][3] == self.lowest
+
+
+_read_rows = msgspec.json.Decoder(list[tuple[Any, ...]]).decode
+
+
 class Claimed(NamedTuple):
     """What a claim moved. Made into jobs by whoever asked, in its own thread, since the line's time is dear."""
 
@@ -66,13 +83,23 @@ def claim(tx: Tx, wants: Sequence[Want], limit: int, worker: str, lease: float) 
     if not lanes or limit < 1:
         return Claimed({}, [], 0, tx.now, worker)
     picks = _pick(tx, lanes, limit)
+    if not picks:
+        return Claimed({}, [], 0, tx.now, worker)
     token = tx.take_tokens(len(picks))
-    until = tx.now + int(lease * 1_000_000)
-    seqs = text([row[1] for row in picks])
-    tx.execute("claim", {"seqs": seqs, "token": token, "until": until, "worker": worker, "now": tx.now})
+    _lease(tx, [row[1] for row in picks], token, worker, lease)
     _allow_stalls(tx, wanted, lanes, picks)
     _tell(tx, lanes, picks)
     return Claimed(lanes, picks, token, tx.now, worker)
+
+
+def _lease(tx: Tx, seqs: list[int], token: int, worker: str, lease: float) -> None:
+    values = {"token": token, "until": tx.now + int(lease * 1_000_000), "worker": worker, "now": tx.now}
+    found = ranges(seqs, range(token, token + len(seqs)))
+    if found is None:
+        tx.execute("claim", {**values, "seqs": text(seqs)})
+        return
+    for one in found:
+        tx.execute("claim_range", values | one._asdict())
 
 
 def _joined(wants: Sequence[Want]) -> dict[str, Want]:
@@ -101,12 +128,10 @@ def _allow_stalls(tx: Tx, wanted: dict[str, Want], lanes: _Lanes, picks: list[_R
 
 
 def _pick(tx: Tx, lanes: _Lanes, limit: int) -> list[_Row]:
-    if len(lanes) == 1:
-        picks = tx.all("pick", {"lane": next(iter(lanes)), "limit": limit})
-    else:
-        picks = list(islice(_in_turn(tx, lanes, limit), limit))
+    found = [_next_of(tx, lane, limit) for lane in lanes]
+    picks = found[0].rows if len(found) == 1 else list(islice(_in_turn(tx, lanes, found), limit))
     aged = (tx.turn + limit) // AGED_TURN
-    old = _oldest(tx, lanes, aged) if aged else []
+    old = _oldest(tx, lanes, aged) if aged and not (len(found) == 1 and found[0].deep) else []
     if old:
         taken = {row[1] for row in old}
         picks = [*old, *(row for row in picks if row[1] not in taken)][:limit]
@@ -114,11 +139,16 @@ def _pick(tx: Tx, lanes: _Lanes, limit: int) -> list[_Row]:
     return picks
 
 
-def _in_turn(tx: Tx, lanes: _Lanes, limit: int) -> Iterable[_Row]:
+def _next_of(tx: Tx, lane: int, limit: int) -> _Next:
+    rows, lowest = tx.one("pick", {"lane": lane, "limit": limit}) or ("[]", None)
+    return _Next(_read_rows(rows), lowest)
+
+
+def _in_turn(tx: Tx, lanes: _Lanes, found: list[_Next]) -> Iterable[_Row]:
     """The first of each queue, then the second of each …; within a queue by place, whatever the lane."""
     queues: dict[int, list[list[_Row]]] = {}
-    for lane in lanes.values():
-        queues.setdefault(lane.queue, []).append(tx.all("pick", {"lane": lane.id, "limit": limit}))
+    for lane, its in zip(lanes.values(), found, strict=True):
+        queues.setdefault(lane.queue, []).append(its.rows)
     lines = [merge(*picks, key=_place) for picks in queues.values()]
     # Another queue begins each time, so that claims of single jobs take turns too.
     first = tx.token % len(lines)
@@ -131,7 +161,7 @@ def _place(row: _Row) -> tuple[int, int, int]:
     return -priority, arrival, seq
 
 
-def _oldest(tx: Tx, lanes: _Lanes, limit: int) -> list[_Row]:
+def _oldest(tx: Tx, lanes: Iterable[int], limit: int) -> list[_Row]:
     values = {"before": tx.now - AGED_AFTER, "limit": limit}
     found = [row for lane in lanes for row in tx.all("pick_oldest", {"lane": lane, **values})]
     return sorted(found, key=lambda row: (row[4], row[1]))[:limit]

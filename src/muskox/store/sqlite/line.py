@@ -14,19 +14,27 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from muskox.core.errors import StoreError, StoreUnavailable
 from muskox.core.seam import World
 from muskox.store.sqlite.database import Location, connect, is_busy, is_undecodable, translate
-from muskox.store.sqlite.tx import Lane, Tx
+from muskox.store.sqlite.tx import Again, Lane, Tx
 
 __all__ = ["Line"]
 
 T = TypeVar("T")
 
 Step = Callable[[Tx], Any]
-_Waiting = tuple[Step, asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+
+
+class _Waiting(NamedTuple):
+    step: Step
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    last: bool
+
+
 _Answer = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 MOST_STEPS = 500
@@ -83,13 +91,16 @@ class Line:
         if self._thread.is_alive():
             self._thread.join()
 
-    async def run(self, step: Callable[[Tx], T]) -> T:
-        """Have `step` run in the next transaction; its exception is raised here, its writes then undone."""
+    async def run(self, step: Callable[[Tx], T], *, last: bool = False) -> T:
+        """Have `step` run in the next transaction; its exception is raised here, its writes then undone.
+
+        `last`: what comes after it waits for the transaction after that, so that its answer is not kept waiting.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         if self._closed:
             raise StoreUnavailable("the store is closed; open a new one")
-        self._inbox.put((step, loop, future))
+        self._inbox.put(_Waiting(step, loop, future, last))
         return await future
 
     def run_here(self, step: Callable[[Tx], T]) -> T | None:
@@ -164,7 +175,7 @@ class Line:
     def _gather(self, first: _Waiting) -> tuple[list[_Waiting], bool]:
         batch = [first]
         try:
-            while len(batch) < MOST_STEPS:
+            while len(batch) < MOST_STEPS and not batch[-1].last:
                 item = self._inbox.get_nowait()
                 if item is None:
                     return batch, True
@@ -175,15 +186,17 @@ class Line:
 
     def _run_together(self, batch: list[_Waiting]) -> list[tuple[asyncio.AbstractEventLoop, _Answer]]:
         """Run the steps in one transaction; where one of them fails, each again in one of its own."""
-        wanted = [waiting for waiting in batch if not waiting[2].cancelled()]
+        wanted = [waiting for waiting in batch if not waiting.future.cancelled()]
         try:
-            tx, values = self._transact([step for step, _, _ in wanted])
+            tx, values = self._transact([waiting.step for waiting in wanted])
+        except Again:
+            return self._run_together(wanted)
         except BaseException as error:  # noqa: BLE001 - whatever a step raised belongs to its caller
             if len(wanted) > 1 and not isinstance(error, StoreUnavailable):
                 return [answer for one in wanted for answer in self._run_together([one])]
-            return [(loop, (future, None, error)) for _, loop, future in wanted]
+            return [(waiting.loop, (waiting.future, None, error)) for waiting in wanted]
         self._committed(tx)
-        return [(loop, (future, value, None)) for (_, loop, future), value in zip(wanted, values, strict=True)]
+        return [(waiting.loop, (waiting.future, value, None)) for waiting, value in zip(wanted, values, strict=True)]
 
     def _transact(self, steps: list[Step]) -> tuple[Tx, list[Any]]:
         """Run steps under the lock, asking for it again while others hold it."""

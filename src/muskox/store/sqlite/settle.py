@@ -15,8 +15,8 @@ from muskox.core.failure import FailureKind
 from muskox.core.job import JobState, Lease
 from muskox.core.life import Complete, Settlement
 from muskox.store.sqlite import rows
-from muskox.store.sqlite.moves import fence, find_lane, get, remove, still_held, text
-from muskox.store.sqlite.tx import NUMBER, Tx
+from muskox.store.sqlite.moves import Range, fence, find_lane, get, ranges, remove, still_held, text
+from muskox.store.sqlite.tx import NUMBER, Again, Tx
 
 __all__ = ["Settling"]
 
@@ -35,6 +35,7 @@ class Settling:
     """
 
     def __init__(self, settlements: Sequence[Settlement]) -> None:
+        self._careful = False
         plain = [one for one in settlements if type(one) is Complete and one.keep is None and one.unkept is None]
         self._plain = _Batch.of(plain) if plain else None
         self._others: list[Settlement] = []
@@ -46,14 +47,31 @@ class Settling:
             ]
 
     def __call__(self, tx: Tx) -> list[Lease]:
-        lost = _complete(tx, self._plain) if self._plain is not None else []
+        lost = self._complete(tx, self._plain) if self._plain is not None else []
         return [*lost, *_settle_others(tx, self._others)] if self._others else lost
+
+    def _complete(self, tx: Tx, batch: _Batch) -> list[Lease]:
+        """Write completions as if none were lost; when that turns out to be wrong, begin anew and look first."""
+        lost: list[Lease] = []
+        if self._careful:
+            batch, lost = _held_of(tx, batch)
+        if batch.write(tx) != len(batch.done):
+            assert not self._careful, "what is still held in a transaction can be settled in it"
+            self._careful = True
+            raise Again
+        for (queue, name), jobs, facts in batch.lanes:
+            number, lane = find_lane(tx, queue, name)
+            tx.count(lane, _A, _C, jobs)
+            tx.tell_packed(number, "completed", jobs, facts)
+        return lost
 
 
 class _Batch(NamedTuple):
     """Completions, and the texts in which they travel: see the statements of the same names."""
 
     done: list[Complete]
+    ranges: list[Range] | None
+    """The jobs without a result, where they follow one another; else they are in the two texts."""
     seqs: str
     tokens: str
     results: str
@@ -63,16 +81,15 @@ class _Batch(NamedTuple):
     @classmethod
     def of(cls, done: list[Complete]) -> _Batch:
         leases = [one.lease for one in done]
-        bare = leases if all(one.result is None for one in done) else [one.lease for one in done if one.result is None]
-        results = (
-            []
-            if bare is leases
-            else [(one.lease.row, one.lease.token, one.result) for one in done if one.result is not None]
-        )
+        results = [(one.lease.row, one.lease.token, one.result) for one in done if one.result is not None]
+        bare = leases if not results else [one.lease for one in done if one.result is None]
+        seqs, tokens = [lease.row for lease in bare], [lease.token for lease in bare]
+        found = ranges(seqs, tokens) if seqs else []
         return cls(
             done,
-            text([lease.row for lease in bare]) if bare else "",
-            text([lease.token for lease in bare]) if bare else "",
+            found,
+            text(seqs) if found is None else "",
+            text(tokens) if found is None else "",
             text(results) if results else "",
             [
                 (lane, len(its), pack([(one.job_id, one.name, one.attempt) for one in its]))
@@ -83,8 +100,10 @@ class _Batch(NamedTuple):
     def write(self, tx: Tx) -> int:
         """Complete the jobs; returns how many were changed."""
         changed = 0
-        if self.seqs:
+        if self.ranges is None:
             changed = tx.execute("complete", {"now": tx.now, "seqs": self.seqs, "tokens": self.tokens}).rowcount
+        for one in self.ranges or ():
+            changed += tx.execute("complete_range", {"now": tx.now, **one._asdict()}).rowcount
         if self.results:
             changed += tx.execute("complete_with_results", {"now": tx.now, "done": self.results}).rowcount
         return changed
@@ -97,21 +116,11 @@ def _by_lane(leases: list[Lease]) -> list[tuple[tuple[str, str], list[Lease]]]:
     return [(lane, [lease for lease in leases if (lease.queue, lease.name) == lane]) for lane in sorted(lanes)]
 
 
-def _complete(tx: Tx, batch: _Batch) -> list[Lease]:
-    tx.db.execute("SAVEPOINT completing")
-    lost: list[Lease] = []
-    if batch.write(tx) != len(batch.done):
-        tx.db.execute("ROLLBACK TO completing")
-        held = still_held(tx, [one.lease for one in batch.done])
-        lost = [one.lease for one in batch.done if fence(one.lease) not in held and not _repeats(tx, one)]
-        batch = _Batch.of(list({one.lease.row: one for one in batch.done if fence(one.lease) in held}.values()))
-        batch.write(tx)
-    tx.db.execute("RELEASE completing")
-    for (queue, name), jobs, facts in batch.lanes:
-        number, lane = find_lane(tx, queue, name)
-        tx.count(lane, _A, _C, jobs)
-        tx.tell_packed(number, "completed", jobs, facts)
-    return lost
+def _held_of(tx: Tx, batch: _Batch) -> tuple[_Batch, list[Lease]]:
+    """What of the batch still counts, each job once, and the leases that were lost."""
+    held = still_held(tx, [one.lease for one in batch.done])
+    lost = [one.lease for one in batch.done if fence(one.lease) not in held and not _repeats(tx, one)]
+    return _Batch.of(list({one.lease.row: one for one in batch.done if fence(one.lease) in held}.values())), lost
 
 
 def _settle_others(tx: Tx, settlements: Sequence[Settlement]) -> list[Lease]:

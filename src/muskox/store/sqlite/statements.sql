@@ -41,7 +41,8 @@ SET waiting = waiting + ?, delayed = delayed + ?, blocked = blocked + ?, active 
     completed = completed + ?, failed = failed + ?, cancelled = cancelled + ?
 WHERE id = ?;
 
--- name: add_event
+-- name: add_events
+-- For one record; the values of others are put behind it.
 INSERT INTO muskox_events (first, size, queue, kind, at, body) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: add_jobs
@@ -68,12 +69,19 @@ WHERE muskox_queues.name IN (SELECT value FROM json_each(:queues)) AND muskox_qu
 SELECT id, waiting FROM muskox_lanes WHERE queue = :queue;
 
 -- name: pick
--- The next of a lane, in the order in which they are claimed.
-SELECT lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress
-FROM muskox_jobs
-WHERE lane = :lane AND state = 0
-ORDER BY priority DESC, arrival, seq
-LIMIT :limit;
+-- The next of a lane, in the order in which they are claimed, all in one text, [[lane, seq, …], …]; and its lowest
+-- priority. The interpreter lock is let go of and asked for again with each row that is fetched, which costs more
+-- than the text does.
+SELECT json_group_array(json_array(
+    lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress
+)), (SELECT min(priority) FROM muskox_jobs WHERE lane = :lane AND state = 0)
+FROM (
+    SELECT lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress
+    FROM muskox_jobs
+    WHERE lane = :lane AND state = 0
+    ORDER BY priority DESC, arrival, seq
+    LIMIT :limit
+);
 
 -- name: pick_oldest
 -- The job that has waited longest in a lane, if it arrived before :before: the first of each priority, found by
@@ -108,6 +116,13 @@ SET state = 3, attempt = attempt + 1, token = :token + picked.key, lease_until =
 FROM json_each(:seqs) AS picked
 WHERE muskox_jobs.seq = picked.value;
 
+-- name: claim_range
+-- Jobs whose numbers follow one another from :first to :last.
+UPDATE muskox_jobs
+SET state = 3, attempt = attempt + 1, token = :token + seq - :first, lease_until = :until, worker = :worker,
+    started = :now, due = NULL
+WHERE seq BETWEEN :first AND :last;
+
 -- name: allow_stalls
 UPDATE muskox_jobs
 SET max_stalls = :max_stalls
@@ -119,6 +134,12 @@ WHERE seq IN (SELECT value FROM json_each(:seqs)) AND max_stalls IS NULL;
 UPDATE muskox_jobs
 SET state = 4, ended = :now, lease_until = NULL, failure = NULL
 WHERE seq IN (SELECT value FROM json_each(:seqs)) AND token IN (SELECT value FROM json_each(:tokens)) AND state = 3;
+
+-- name: complete_range
+-- As complete, where numbers and tokens follow one another.
+UPDATE muskox_jobs
+SET state = 4, ended = :now, lease_until = NULL, failure = NULL
+WHERE seq BETWEEN :first AND :last AND token BETWEEN :token AND :token + :last - :first AND state = 3;
 
 -- name: complete_with_results
 -- :done is [[seq, token, result], …].

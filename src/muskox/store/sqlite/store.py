@@ -145,7 +145,9 @@ class SqliteStore:
     ) -> list[Job]:
         if ticket and (leases := self._tickets.get((worker, ticket))) is not None:
             return await self._writer.run(partial(moves.get_held, leases=leases))
-        claimed = await self._writer.run(partial(claim, wants=wants, limit=limit, worker=worker, lease=lease))
+        step = partial(claim, wants=wants, limit=limit, worker=worker, lease=lease)
+        # Its jobs run while the next claim is made, which therefore must not be in the same transaction.
+        claimed = await self._writer.run(step, last=True)
         jobs = claimed.jobs()
         if ticket:
             self._remember(worker, ticket, jobs)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from muskox.core.events import pack
@@ -14,7 +15,7 @@ from muskox.core.job import JobState
 from muskox.core.seam import World
 from muskox.store.sql import statements
 
-__all__ = ["NUMBER", "STATE", "Lane", "Tx"]
+__all__ = ["NUMBER", "STATE", "Again", "Lane", "Tx"]
 
 SQL = statements("muskox.store.sqlite")
 
@@ -35,14 +36,34 @@ Lane = tuple[int, int]
 """The numbers of a queue and of its lane for a job name. Lanes are never deleted."""
 
 _NONE: Mapping[tuple[str, str], Lane] = {}
+_RECORDS = 20
+"""Records of events in one statement; the driver remembers one statement for each number of them."""
 _SET_BACK = 60_000_000
 """A clock that is behind the store's by more than these microseconds was set back on purpose."""
+
+
+class Again(Exception):
+    """Raised by a step that has thought better of it: undo the transaction and run its steps anew."""
 
 
 class Tx:
     """One transaction in its making; good for one `begin` to `end`."""
 
-    __slots__ = ("_deltas", "_read", "_world", "db", "event", "known", "met", "now", "token", "told", "turn", "woken")
+    __slots__ = (
+        "_deltas",
+        "_read",
+        "_records",
+        "_world",
+        "db",
+        "event",
+        "known",
+        "met",
+        "now",
+        "token",
+        "told",
+        "turn",
+        "woken",
+    )
 
     def __init__(self, db: sqlite3.Connection, world: World, known: Mapping[tuple[str, str], Lane] = _NONE) -> None:
         self.db = db
@@ -53,6 +74,7 @@ class Tx:
         """Lanes that this transaction has found or made."""
         self._deltas: dict[int, list[int]] = {}
         self._read: tuple[Any, ...] = ()
+        self._records: list[tuple[Any, ...]] = []
         self.token = self.event = self.turn = self.now = 0
         self.woken: set[str] = set()
         """The queues in which jobs began to wait."""
@@ -75,7 +97,8 @@ class Tx:
         self.now = max(int(self._world.now() * 1_000_000), clock)
 
     def end(self) -> None:
-        """Write what the steps have used up and counted."""
+        """Write what the steps have told, used up and counted."""
+        self._write_events()
         self.write_counts()
         if self._read and (self.token, self.event, self.turn) == (self._read[0], self._read[2], self._read[3]):
             return
@@ -116,9 +139,15 @@ class Tx:
 
     def tell_packed(self, queue: int, kind: str, size: int, body: str) -> None:
         """`tell` for facts that were packed before."""
-        self.db.execute(SQL["add_event"], (self.event, size, queue, kind, self.now, body))
+        self._records.append((self.event, size, queue, kind, self.now, body))
         self.event += size
-        self.told = True
+
+    def _write_events(self) -> None:
+        for first in range(0, len(self._records), _RECORDS):
+            records = self._records[first : first + _RECORDS]
+            others = ", (?, ?, ?, ?, ?, ?)" * (len(records) - 1)
+            self.db.execute(SQL["add_events"] + others, [*chain.from_iterable(records)])
+        self.told = bool(self._records)
 
     def waiting_in(self, queue: int) -> int:
         """How many jobs of a queue wait, the moves of this transaction included."""
