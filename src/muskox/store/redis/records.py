@@ -16,7 +16,7 @@ from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import NO_OPTIONS, Job, JobState, Lease, NewJob, Options
 from muskox.store.protocol import Added
 
-__all__ = ["LETTER", "STATE", "Reader", "added", "events", "failure_text", "groups", "packed"]
+__all__ = ["LETTER", "STATE", "Reader", "added", "events", "failure_text", "groups", "options_text", "packed"]
 
 STATE = {
     b"W": JobState.WAITING,
@@ -94,6 +94,10 @@ class Reader:
             head.worker if lease is not None else None, lease,
         )  # fmt: skip
 
+    def clear_at(self, record: bytes) -> int | None:
+        """When the job of a record is cleared, if it has a time of its own."""
+        return _head.decode(record[15 : 15 + int.from_bytes(record[8:11], "big")]).clear_at or None
+
 
 def _read_options(text: str) -> Options:
     # One damaged record must not stop a queue; attempts and stalls are counted from fields of their own.
@@ -115,6 +119,11 @@ def failure_text(failure: Failure | None) -> str:
     return "" if failure is None else _json.encode(failure).decode()
 
 
+def options_text(options: Options) -> str:
+    """What a job says for itself, as it is kept; "" for nothing."""
+    return "" if options == NO_OPTIONS else _json.encode(options).decode()
+
+
 # --- new jobs --------------------------------------------------------------------------
 
 
@@ -128,7 +137,7 @@ def groups(jobs: Sequence[NewJob]) -> list[tuple[Any, ...]]:
         found.append((
             queue, name, priority, int(delay * 1_000_000) if delay > 0 else -1,
             options.attempts or 0, -1 if options.max_stalls is None else options.max_stalls,
-            "" if options == NO_OPTIONS else _json.encode(options).decode(), pairs,
+            options_text(options), pairs,
         ))  # fmt: skip
     return found
 

@@ -15,8 +15,8 @@ import msgspec
 __all__ = ["NAMES", "Script", "script"]
 
 NAMES = (
-    "add", "annotate", "beat", "cancel", "claim", "clear", "counts", "events", "find", "listen", "pause", "promote",
-    "promote_due", "publish", "recover", "remove", "renew", "retry", "settle", "update",
+    "add", "adopt", "annotate", "beat", "cancel", "claim", "clear", "counts", "events", "find", "listen", "pack",
+    "pause", "promote", "promote_due", "publish", "recover", "remove", "renew", "retry", "settle", "update",
 )  # fmt: skip
 """All steps there are."""
 

@@ -19,7 +19,7 @@ WAITAOF_SINCE = (7, 2)
 
 
 async def check(link: Link) -> None:
-    """Learn what the server can; raises `StoreUnsupported`, `StoreReadOnly` or `StoreUnavailable`, saying what to do."""
+    """Learn what the server can; raises `StoreUnsupported`, `StoreReadOnly` or `StoreUnavailable` with what to do."""
     info = _read((await link.ask("INFO")).decode("utf-8", "replace"))
     location = link.location
     _check_version(info, location)

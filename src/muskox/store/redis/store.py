@@ -22,6 +22,7 @@ from muskox.store.protocol import (
     Found,
     LogLine,
     Note,
+    Packed,
     QueueCounts,
     Recovered,
     Selection,
@@ -29,7 +30,7 @@ from muskox.store.protocol import (
     Want,
     WorkerRecord,
 )
-from muskox.store.redis import looks, settle
+from muskox.store.redis import looks, moving, settle
 from muskox.store.redis.audit import audit
 from muskox.store.redis.hub import EVENTS, Hub
 from muskox.store.redis.keys import Keys
@@ -224,6 +225,17 @@ class RedisStore:
 
     async def pause(self, queue: str, paused: bool) -> bool:
         return bool(await self._step("pause", (queue, paused)))
+
+    # --- moving house ------------------------------------------------------------
+
+    async def pack(self, queue: str, state: JobState, *, limit: int = 100) -> list[Packed]:
+        return moving.packed_jobs(queue, await self._step("pack", (queue, LETTER[state], max(0, limit))))
+
+    async def adopt(self, jobs: Sequence[Packed]) -> list[Added]:
+        if not jobs:
+            return []
+        known = await self._lasting_step("adopt", [moving.travelling(one) for one in jobs])
+        return moving.adopted(jobs, dict(zip(known[::2], known[1::2], strict=True)))
 
     # --- looking -----------------------------------------------------------------
 

@@ -1,0 +1,58 @@
+-- adopt.lua · store jobs of another store as they are there; known ids are left as they are
+-- ASKED  per job: queue, id, state, head, result, data, arrival, lines of its log (moment and text in turn)
+-- RETURNS  number (from 1) and record of each job whose id was known
+
+begin()
+local known = {}
+
+local function put(queue, id, state, head, arrival)
+  if state == 'W' then
+    local place, line = seven(take_stamps(1)), line_of(head)
+    call('ZADD', P .. 'early:' .. queue .. ':' .. line, arrival, place .. id)
+    call('ZADD', P .. 'open:' .. queue, head[PRIORITY], line)
+    woken[queue] = true
+    return place
+  elseif state == 'D' then
+    call('ZADD', P .. 'delayed:' .. queue, head[DUE], id)
+  elseif head[CLEAR_AT] > 0 then
+    call('ZADD', P .. 'own-' .. ENDED_KEY[state] .. queue, head[ENDED], id)
+    call('ZADD', P .. 'until:' .. queue, head[CLEAR_AT], id)
+  else
+    call('ZADD', P .. ENDED_KEY[state] .. queue, head[ENDED], id)
+  end
+  return '\0\0\0\0\0\0\0'
+end
+
+local run = {}
+
+-- Tells of those that came one after the other with the same queue and state.
+local function tell_run()
+  local kind = run.state == 'W' and 'waiting' or run.state == 'D' and 'delayed'
+  if kind then tell(run.queue, kind, run.ids, run.names, run.attempts) end
+end
+
+for number, job in ipairs(ASKED) do
+  local queue, id, state, head, result, data, arrival, lines = unpack(job)
+  local jobs = P .. 'jobs:' .. queue
+  local v = call('HGET', jobs, id)
+  if v then
+    known[#known + 1], known[#known + 2] = number, v
+  else
+    know_queue(queue)
+    call('HSET', jobs, id, seal(state, put(queue, id, state, head, arrival), head, result, data))
+    for i = 1, #lines, 2 do
+      call('RPUSH', P .. 'log:' .. queue .. ':' .. id, seven(lines[i]) .. lines[i + 1])
+    end
+    count(queue, head[NAME], nil, state, 1)
+    if run.queue ~= queue or run.state ~= state then
+      tell_run()
+      run = { queue = queue, state = state, ids = {}, names = {}, attempts = {} }
+    end
+    local place = #run.ids + 1
+    run.ids[place], run.names[place], run.attempts[place] = id, head[NAME], head[ATTEMPT]
+  end
+end
+
+tell_run()
+finish()
+return known

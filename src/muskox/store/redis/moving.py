@@ -1,0 +1,43 @@
+"""Puts jobs that move house into the form in which they travel, and reads them from it. It asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from muskox.store.protocol import Added, Packed
+from muskox.store.redis.looks import log_lines
+from muskox.store.redis.records import LETTER, Reader, failure_text, options_text
+
+__all__ = ["adopted", "packed_jobs", "travelling"]
+
+
+def packed_jobs(queue: str, found: Sequence[Any]) -> list[Packed]:
+    """Jobs from the answer of `pack.lua`."""
+    reader = Reader(queue)
+    return [
+        Packed(reader.job(id.decode(), record), arrival, reader.clear_at(record), tuple(log_lines(lines, 1)))
+        for id, record, arrival, lines in zip(*(found[first::4] for first in range(4)), strict=True)
+    ]
+
+
+def travelling(one: Packed) -> tuple[Any, ...]:
+    """A job as `adopt.lua` takes it; the head has the fields that `lua/base.lua` names, in their order."""
+    job = one.job
+    stalls = job.options.max_stalls
+    head = (
+        job.name, job.priority, job.added_us, job.attempts or 0, -1 if stalls is None else stalls,
+        options_text(job.options), job.attempt, job.stalls, job.releases, job.started_us or 0, "", job.due_us or 0,
+        job.ended_us or 0, one.clear_us or 0, 0, job.progress_text or "", failure_text(job.failure),
+    )  # fmt: skip
+    lines = [part for line in one.lines for part in (line.at_us, line.text)]
+    letter = LETTER[job.state]
+    return job.queue, job.id, letter, head, job.result_text or "", job.data_text, one.arrival_us, lines
+
+
+def adopted(jobs: Sequence[Packed], known: dict[int, bytes]) -> list[Added]:
+    """The answers to jobs; `known` are the records of those that were there, by their places from 1."""
+    return [
+        Added(Reader(one.job.queue).job(one.job.id, known[place]), False) if place in known else Added(one.job, True)
+        for place, one in enumerate(jobs, 1)
+    ]
