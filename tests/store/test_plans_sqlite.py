@@ -11,7 +11,11 @@ import pytest
 from muskox.store.sql import statements
 from muskox.store.sqlite.schema import apply
 
-SQL = statements("muskox.store.sqlite") | statements("muskox.store.sqlite", "moving.sql")
+SQL = {
+    name: text
+    for file in ("statements.sql", "looks.sql", "moving.sql")
+    for name, text in statements("muskox.store.sqlite", file).items()
+}
 SLOW_ON_PURPOSE = {name for name in SQL if name.startswith("audit")} | {"integrity"}
 BY_A_BOUNDED_SORT = {
     "page_active", "pick_oldest",

@@ -17,7 +17,7 @@ from muskox.store.sql import statements
 
 __all__ = ["NUMBER", "STATE", "Again", "Lane", "Tx"]
 
-SQL = statements("muskox.store.sqlite")
+SQL = statements("muskox.store.sqlite") | statements("muskox.store.sqlite", "looks.sql")
 
 STATE: tuple[JobState, ...] = (
     JobState.WAITING,
