@@ -30,6 +30,7 @@ __all__ = ["main"]
     "--waiting", type=click.IntRange(1), default=20_000, show_default=True, help="Jobs to weigh in the store."
 )
 @click.option("--only", multiple=True, help="Only others whose names begin so; may be given several times.")
+@click.option("--server", multiple=True, metavar="NAME=VALUE", help="A setting of the servers besides the usual ones.")
 @click.option("--json", "as_json", is_flag=True, help="Machine facts, all rounds and ratios as JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="The tables for docs/explanation/compared.md.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Write the JSON to this file besides.")
@@ -41,6 +42,7 @@ def main(
     samples: int,
     waiting: int,
     only: tuple[str, ...],
+    server: tuple[str, ...],
     as_json: bool,
     as_markdown: bool,
     keep: Path | None,
@@ -48,7 +50,7 @@ def main(
     """Measure Muskox beside other systems on one store, interleaved; make their environments first."""
     # A plain termination would leave servers behind; this way they are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    found = compare(Plan(store, rounds, seconds, samples, waiting, only))
+    found = compare(Plan(store, rounds, seconds, samples, waiting, only, _settings(server)))
     goals = ratios(found)
     document = {"facts": facts(), "comparison": found, "ratios": goals}
     text = msgspec.json.format(msgspec.json.encode(document)).decode()
@@ -61,3 +63,10 @@ def main(
     else:
         Console(width=200).print(Markdown(markdown(found)))
     sys.exit(1 if any(goal.reached is False for goal in goals) else 0)
+
+
+def _settings(given: tuple[str, ...]) -> dict[str, str]:
+    pairs = [setting.partition("=") for setting in given]
+    if any(not sign for _, sign, _ in pairs):
+        raise click.BadParameter(f"--server takes NAME=VALUE, not {' '.join(given)!r}")
+    return {name: value for name, _, value in pairs}

@@ -21,12 +21,14 @@ __all__ = ["Plan", "compare"]
 MOST_JOBS = {"add": 60_000, "bulk": 300_000, "drain": 200_000}
 LEAST_JOBS = 200
 FIRST = {"add": 100, "bulk": 1000, "drain": 300}
-LONG_ENOUGH = 0.4
-"""Seconds that a trial must take before a rate is believed enough to plan by."""
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How much is measured. `seconds` is about how long one figure of one side takes in a round."""
+    """How much is measured. `seconds` is about how long one figure of one side takes in a round.
+
+    A `trial` must take so many seconds before its rate is planned by; `calm` is how long an idle worker is watched.
+    `server` are settings of the servers besides the usual ones.
+    """
 
     store: str
     rounds: int = 3
@@ -34,6 +36,9 @@ class Plan(msgspec.Struct, frozen=True):
     samples: int = 100
     waiting: int = 20_000
     only: tuple[str, ...] = ()
+    server: dict[str, str] = {}
+    trial: float = 0.4
+    calm: float = 3.0
 
 
 def compare(
@@ -61,12 +66,12 @@ class _Contest:
         for peer in self.peers:
             self.say(f"{peer.name}: preparing")
             with self._excused(peer.name):
-                side = self.sides[peer.name] = Side(peer, self.plan.store)
-                self.comparison.sides[peer.name].tries = tries = _best_slots(side)
+                side = self.sides[peer.name] = Side(peer, self.plan.store, self.plan.server)
+                self.comparison.sides[peer.name].tries = tries = self._best_slots(side)
                 self.comparison.sides[peer.name].settings = peer.settings.format(slots=side.slots)
                 rates = {
-                    "add": _trial(side.add, "add"),
-                    "bulk": _trial(side.bulk, "bulk"),
+                    "add": self._trial(side.add, "add"),
+                    "bulk": self._trial(side.bulk, "bulk"),
                     "drain": max(tries.values()),
                 }
                 self.jobs[peer.name] = {
@@ -87,7 +92,7 @@ class _Contest:
             for name in list(self.sides):
                 self.say(f"round {number + 1} of {self.plan.rounds}, idle: {name}")
                 with self._excused(name):
-                    self._note(name, msgspec.structs.asdict(self.sides[name].idle(self.plan.samples)))
+                    self._note(name, msgspec.structs.asdict(self.sides[name].idle(self.plan.samples, self.plan.calm)))
         for name in list(self.sides):
             self.say(f"bytes of a waiting job: {name}")
             with self._excused(name):
@@ -106,22 +111,20 @@ class _Contest:
         for measure, value in figures.items():
             self.comparison.sides[name].figures.setdefault(measure, []).append(value)
 
+    def _best_slots(self, side: Side) -> dict[int, float]:
+        """Drain a little with each setting and keep the fastest; the rates of all."""
+        rates = {}
+        for slots in side.peer.slots:
+            side.slots = slots
+            rates[slots] = self._trial(side.drain, "drain")
+        side.slots = max(rates, key=rates.__getitem__)
+        return rates
 
-def _best_slots(side: Side) -> dict[int, float]:
-    """Drain a little with each setting and keep the fastest; the rates of all."""
-    rates = {}
-    for slots in side.peer.slots:
-        side.slots = slots
-        rates[slots] = _trial(side.drain, "drain")
-    side.slots = max(rates, key=rates.__getitem__)
-    return rates
-
-
-def _trial(measure: Callable[[int], float], verb: str) -> float:
-    """A rate found with so many jobs that it took a while."""
-    jobs = FIRST[verb]
-    while True:
-        rate = measure(jobs)
-        if jobs / rate >= LONG_ENOUGH or jobs * 5 > MOST_JOBS[verb]:
-            return rate
-        jobs *= 5
+    def _trial(self, measure: Callable[[int], float], verb: str) -> float:
+        """A rate found with so many jobs that it took a while."""
+        jobs = FIRST[verb]
+        while True:
+            rate = measure(jobs)
+            if jobs / rate >= self.plan.trial or jobs * 5 > MOST_JOBS[verb]:
+                return rate
+            jobs *= 5

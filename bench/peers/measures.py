@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,8 +31,8 @@ __all__ = ["Idle", "Side", "open_store"]
 
 SIDES = Path(__file__).parent / "sides"
 LIMIT = 400.0
-CALM = 3.0
-"""Seconds in which an idle worker's use of the processor is measured, after one in which it comes to rest."""
+REST = 1.0
+"""Seconds after the first job in which a worker comes to rest, before it is watched."""
 
 
 class Idle(msgspec.Struct):
@@ -47,9 +47,10 @@ class Idle(msgspec.Struct):
 class Side:
     """A system that is ready to be measured on stores of one kind."""
 
-    def __init__(self, peer: Peer, store: str) -> None:
+    def __init__(self, peer: Peer, store: str, server: Mapping[str, str] | None = None) -> None:
         self.peer = peer
         self.store = store
+        self._server = server or {}
         self.slots = peer.slots[0]
         program = str(SIDES / peer.program)
         self._cwd, self._environment = SIDES, dict(os.environ)
@@ -64,31 +65,31 @@ class Side:
 
     def add(self, jobs: int) -> float:
         """Jobs added per second, one by one, each awaited."""
-        with open_store(self.store) as url:
+        with open_store(self.store, **self._server) as url:
             return float(self._run("add", url, jobs=jobs)["rate"])
 
     def bulk(self, jobs: int) -> float:
         """Jobs added per second in its best way to add many."""
-        with open_store(self.store) as url:
+        with open_store(self.store, **self._server) as url:
             return float(self._run("bulk", url, jobs=jobs)["rate"])
 
     def drain(self, jobs: int) -> float:
         """No-op jobs run per second by one process, from the begin of the first to that of the last."""
-        with open_store(self.store) as url:
+        with open_store(self.store, **self._server) as url:
             self._run("bulk", url, jobs=jobs)
             return float(self._run("drain", url, jobs=jobs, slots=self.slots)["rate"])
 
     def bytes_each(self, jobs: int) -> float:
         """What a waiting job takes in the store."""
-        with open_store(self.store) as url:
+        with open_store(self.store, **self._server) as url:
             self._run("bulk", url, jobs=1)  # so that tables, scripts and settings are there before
             before = size(self.store, url)
             self._run("bulk", url, jobs=jobs)
             return (size(self.store, url) - before) / jobs
 
-    def idle(self, samples: int) -> Idle:
-        """Start a worker with one job waiting, let it rest, then add jobs from another process, one now and then."""
-        with open_store(self.store) as url:
+    def idle(self, samples: int, calm: float) -> Idle:
+        """Start a worker with one job waiting, watch it idle, then add jobs from another process, one now and then."""
+        with open_store(self.store, **self._server) as url:
             self._run("bulk", url, jobs=1)
             with tempfile.TemporaryFile() as words:
                 started = time.perf_counter_ns()
@@ -98,19 +99,19 @@ class Side:
                     cwd=self._cwd, env=self._environment, stdout=subprocess.PIPE, stderr=words,
                 ) as worker:  # fmt: skip
                     try:
-                        return self._watch(worker, url, samples, started)
+                        return self._watch(worker, url, samples, started, calm)
                     except StopIteration as error:
                         raise Unavailable(f"idle: {_last(words)}") from error
                     finally:
                         worker.kill()
 
-    def _watch(self, worker: subprocess.Popen[bytes], url: str, samples: int, started: int) -> Idle:
+    def _watch(self, worker: subprocess.Popen[bytes], url: str, samples: int, started: int, calm: float) -> Idle:
         assert worker.stdout is not None
         told = _told(worker.stdout)
         startup = next(told)["first"] - started
-        time.sleep(1.0)
+        time.sleep(REST)
         used, since = _used(worker.pid), time.monotonic()
-        time.sleep(CALM)
+        time.sleep(calm)
         idle = (_used(worker.pid) - used) / (time.monotonic() - since)
         memory = sum(_resident(process) for process in _family(worker.pid))
         before = self._run("produce", url, first=1, jobs=samples)["before"]
@@ -136,12 +137,12 @@ class Side:
 
 
 @contextlib.contextmanager
-def open_store(store: str) -> Iterator[str]:
-    """A fresh, empty store of a kind; its URL."""
-    kinds: dict[str, Callable[[], contextlib.AbstractContextManager[str]]] = {
+def open_store(store: str, **settings: str) -> Iterator[str]:
+    """A fresh, empty store of a kind; its URL. `settings` are the server's."""
+    kinds: dict[str, Callable[..., contextlib.AbstractContextManager[str]]] = {
         "redis": servers.valkey, "postgres": servers.postgres, "sqlite": _sqlite,
     }  # fmt: skip
-    with kinds[store]() as url:
+    with kinds[store](**settings) as url:
         yield url
 
 

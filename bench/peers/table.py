@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
@@ -58,7 +59,7 @@ class Comparison(msgspec.Struct):
     """All sides on one store, by name."""
 
     store: str
-    plan: dict[str, object]
+    plan: dict[str, Any]
     sides: dict[str, Standing]
 
 
@@ -138,7 +139,7 @@ def markdown(found: Comparison) -> str:
         *_promises(found), "",
         *_left_out(found),
         f"Command: `{_command(found)}`.",
-        f"Servers: {DURABILITY.get(found.store, 'none; a file in a temporary folder')}.",
+        f"Servers: {_servers(found)}.",
         f"Measured with: {', '.join(f'{name} {value}' for name, value in facts().items())}.",
     ])  # fmt: skip
 
@@ -178,6 +179,14 @@ def _left_out(found: Comparison) -> list[str]:
 def _command(found: Comparison) -> str:
     plan = found.plan
     told = f"python -m bench compare --store {found.store} --rounds {plan['rounds']} --seconds {plan['seconds']:g}"
-    only = plan["only"]
-    assert isinstance(only, tuple | list)
-    return " ".join([told, *(f"--only {word}" for word in only)])
+    more = [*(f"--only {word!r}" for word in plan["only"]), *(f"--server {setting}" for setting in _settings(found))]
+    return " ".join([told, *more])
+
+
+def _servers(found: Comparison) -> str:
+    usual = DURABILITY.get(found.store, "none; a file in a temporary folder")
+    return "; ".join([usual, *_settings(found)])
+
+
+def _settings(found: Comparison) -> list[str]:
+    return [f"{name}={value}" for name, value in found.plan["server"].items()]
