@@ -13,6 +13,7 @@ from rich.markdown import Markdown
 
 from bench.peers.compare import Plan, compare
 from bench.peers.field import FIELD
+from bench.peers.page import fill
 from bench.peers.table import markdown, ratios
 from bench.report import facts
 
@@ -34,6 +35,7 @@ __all__ = ["main"]
 @click.option("--json", "as_json", is_flag=True, help="Machine facts, all rounds and ratios as JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="The tables for docs/explanation/compared.md.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Write the JSON to this file besides.")
+@click.option("--page", type=click.Path(path_type=Path, exists=True), help="Put the tables into this page besides.")
 def main(
     *,
     store: str,
@@ -46,6 +48,7 @@ def main(
     as_json: bool,
     as_markdown: bool,
     keep: Path | None,
+    page: Path | None,
 ) -> None:
     """Measure Muskox beside other systems on one store, interleaved; make their environments first."""
     # A plain termination would leave servers behind; this way they are stopped.
@@ -56,6 +59,8 @@ def main(
     text = msgspec.json.format(msgspec.json.encode(document)).decode()
     if keep:
         keep.write_text(text)
+    if page:
+        page.write_text(fill(page.read_text(), store, markdown(found)))
     if as_json:
         print(text)
     elif as_markdown:
