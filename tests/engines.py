@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl, urlencode
+
 import sqlalchemy
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -17,6 +19,13 @@ def async_engine(url: str) -> AsyncEngine:
     return create_async_engine(_with(url, _ASYNCHRONOUS))
 
 
+def settings(url: str) -> str:
+    """What a PostgreSQL server is told with a connection: tables of the test's are made in the schema of the store."""
+    query = dict(parse_qsl(url.partition("?")[2]))
+    return f"-c search_path={query['schema']}" if "schema" in query else ""
+
+
 def _with(url: str, drivers: dict[str, str]) -> str:
     scheme, colon, rest = url.partition(":")
-    return drivers[scheme] + colon + rest.partition("?")[0]
+    told = urlencode({"options": settings(url)}) if settings(url) else ""
+    return drivers[scheme] + colon + rest.partition("?")[0] + (f"?{told}" if told else "")

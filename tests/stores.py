@@ -9,6 +9,7 @@ from pathlib import Path
 from muskox.core.seam import World
 from muskox.store import open_store
 from muskox.store.protocol import Store
+from tests.servers import postgres
 from tests.servers.valkey import GIVEN as REDIS_GIVEN
 from tests.servers.valkey import fresh_prefix, shared_server, system_binary
 
@@ -48,9 +49,17 @@ def _redis_7(_folder: Path, world: World) -> AbstractAsyncContextManager[tuple[s
     return _opened(f"{shared_server('redis7').url}?prefix={fresh_prefix()}&protocol=2", world)
 
 
+@asynccontextmanager
+async def _postgres(_folder: Path, world: World) -> AsyncIterator[tuple[str, Store]]:
+    with postgres.schema(postgres.shared_url()) as url:
+        async with _opened(url, world) as opened:
+            yield opened
+
+
 STORES: dict[str, SetUp] = {
     "sqlite": _sqlite,
     "sqlite-memory": _sqlite_in_memory,
+    "postgres": _postgres,
     "redis": _redis,
     "redis-cluster": _redis_cluster,
 }
@@ -60,6 +69,7 @@ if system_binary() is not None:
 
 SHARED: dict[str, SetUp] = {
     "sqlite": _sqlite,
+    "postgres": _postgres,
     "redis": _redis,
     "redis-cluster": _redis_cluster,
 }

@@ -8,11 +8,13 @@ import django
 import pytest
 from django.conf import settings
 from django.db import connection, connections, transaction
+from django.db.backends.signals import connection_created
 from sqlalchemy.engine import make_url
 
 from muskox import Muskox
 from muskox.core.errors import OptionError
 from muskox.core.job import JobState, NewJob
+from tests import engines
 from tests.store.reading import events, figures, one
 
 BACKENDS = {"sqlite": "sqlite3", "postgresql": "postgresql", "postgres": "postgresql"}
@@ -36,15 +38,22 @@ def users(here, store, shared):
         settings.configure(USE_TZ=True, LOGGING_CONFIG=None)
         django.setup()
     url = make_url(shared[0])
-    told = {
+    given = {
         "ENGINE": f"django.db.backends.{BACKENDS[url.drivername]}", "NAME": url.database, "USER": url.username or "",
         "PASSWORD": url.password or "", "HOST": url.host or url.query.get("host", ""), "PORT": url.port or "",
+        "OPTIONS": {"options": told} if (told := engines.settings(shared[0])) else {},
     }  # fmt: skip
-    connections.settings = connections.configure_settings({"default": told})
+    connections.settings = connections.configure_settings({"default": given})
+    made = []
+    connection_created.connect(lambda connection, **_: made.append(connection), weak=False, dispatch_uid="made")
     execute("CREATE TABLE users (name TEXT)")
     yield lambda: [name for (name,) in execute("SELECT name FROM users").fetchall()]
     connection.close()
     del connections["default"]
+    connection_created.disconnect(dispatch_uid="made")
+    for opened in made:  # what the test has opened is another one, since it runs in a context of its own
+        if opened.connection is not None:
+            opened.connection.close()
 
 
 def execute(statement):

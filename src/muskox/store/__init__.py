@@ -14,6 +14,8 @@ __all__ = ["open_store"]
 
 _REDIS = "muskox.store.redis"
 _STORES = {
+    "postgres": "muskox.store.postgres",
+    "postgresql": "muskox.store.postgres",
     "sqlite": "muskox.store.sqlite",
     **dict.fromkeys(
         ("redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"), _REDIS

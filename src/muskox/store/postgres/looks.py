@@ -1,0 +1,207 @@
+"""The steps that only look: jobs, pages, logs, figures, events, workers, and the audit of it all.
+
+Each is given a connection on which every statement is a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from muskox.core.errors import OptionError
+from muskox.core.events import Event, Record, Trimmed, unfold
+from muskox.core.job import Job, JobState
+from muskox.store.postgres import rows
+from muskox.store.postgres.connections import Connection
+from muskox.store.postgres.rows import NUMBER, STATE
+from muskox.store.postgres.schema import Schema
+from muskox.store.protocol import Finding, Found, LogLine, NameCount, QueueCounts, Selection, WorkerRecord
+
+__all__ = ["Looks"]
+
+ALIVE = 30_000_000
+"""A worker whose last beat is older than so many microseconds is not counted as live."""
+
+_LOWEST, _HIGHEST = -(2**63), 2**63 - 1
+
+_PAGES = {JobState.WAITING: "page_waiting", JobState.DELAYED: "page_delayed", JobState.ACTIVE: "page_active"}
+
+_record = msgspec.json.Decoder(WorkerRecord)
+
+Row = tuple[Any, ...]
+
+
+class _Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """Where a page ended: which part of the walk, and the last row's place in it.
+
+    A part is a place among the asked states and, for waiting jobs, a lane: by its number and not by its place among the
+    lanes, since new ones may be made between two pages.
+    """
+
+    state: int = 0
+    lane: int = 0
+    rank: int = _LOWEST
+    moment: int = _LOWEST
+    seq: int = _LOWEST
+    first: bool = True
+
+
+class Looks:
+    """What a store shows."""
+
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+
+    async def get(self, db: Connection, queue: str, ids: Sequence[str]) -> list[Job | None]:
+        """Read jobs in the order of their ids."""
+        found = {
+            job.id: job for job in map(rows.full, await self._all(db, "get", (rows.texts(dict.fromkeys(ids)), queue)))
+        }
+        return [found.get(id) for id in ids]
+
+    async def logs(self, db: Connection, queue: str, id: str, after: int, limit: int) -> list[LogLine]:
+        return [LogLine(*row) for row in await self._all(db, "logs", (queue, id, after, limit))]
+
+    async def workers(self, db: Connection, now: int | None) -> list[WorkerRecord]:
+        found = await self._all(db, "workers", (now, ALIVE))
+        return [msgspec.structs.replace(_record.decode(record), age=max(0, age) / 1e6) for age, record in found]
+
+    async def counts(self, db: Connection, queues: Sequence[str], now: int | None) -> list[QueueCounts]:
+        """The figures of queues, in the order asked for, or of all in the order of their making."""
+        runnable = _runnable(await self.workers(db, now))
+        found: dict[str, list[Row]] = {}
+        for row in await self._all(db, "counts", (now,)):
+            found.setdefault(row[1], []).append(row)
+        return [_count(name, found.get(name, []), runnable.get(name, set())) for name in queues or found]
+
+    async def events(self, db: Connection, after: int, queue: str | None, limit: int, now: int | None) -> list[Event]:
+        """Read facts after an offset."""
+        (lowest, _, _, _, at, following), *records = await self._all(db, "read_events", (now, after, queue, limit))
+        if after < 0:
+            return [Trimmed(queue or "", int(following) - 1, at)]
+        found: list[Event] = []
+        for row in records:
+            found += unfold(Record(*row), after=after)
+            if len(found) >= limit:
+                break
+        first = int(following) if lowest is None else lowest
+        if after + 1 < first:
+            found.insert(0, Trimmed(queue or "", first - 1, at))
+        return found[:limit]
+
+    async def audit(self, db: Connection) -> list[Finding]:
+        """Compare what is kept up with what is there."""
+        found = []
+        for queue, name, *figures in await self._all(db, "audit_counts"):
+            for state, kept, real in zip(STATE, figures[:7], figures[7:], strict=True):
+                if kept != real:
+                    found.append(Finding(f"{kept} jobs named {name!r} are said to be {state}, {real} are", queue))
+        found += [Finding("active without a lease", *row) for row in await self._all(db, "audit_active")]
+        found += [
+            Finding(f"{STATE[state]} with a moment that does not fit", queue, id)
+            for queue, id, state in await self._all(db, "audit_shape")
+        ]
+        found += [Finding("in a lane that is not its own", "", id) for (id,) in await self._all(db, "audit_lanes")]
+        found += [
+            Finding(f"log lines of job row {row}, which is not there") for (row,) in await self._all(db, "audit_lines")
+        ]
+        return found + [Finding(said) for (said,) in await self._all(db, "audit_events")]
+
+    # --- pages -------------------------------------------------------------------
+
+    async def find(self, db: Connection, selection: Selection, after: str | None) -> Found:
+        """Give a page of jobs and the cursor of the next."""
+        if selection.ids is not None:
+            return Found(await self._by_ids(db, selection, selection.ids), None)
+        start = _Cursor() if after is None else _read_cursor(after)
+        lanes: Mapping[int, Row] = {row[0]: row for row in await self._all(db, "lanes_of", (selection.queue,))}
+        page: list[Job] = []
+        for number, lane, state, its in _parts(selection, lanes):
+            if (number, lane) < (start.state, start.lane):
+                continue
+            cursor = start if (number, lane) == (start.state, start.lane) else _Cursor()
+            left = selection.limit - len(page)
+            queue = lanes[its[0]][2]
+            found = await self._page(db, state, queue, its, cursor, left)
+            page += [rows.full(row[3:]) for row in found]
+            if found and len(page) >= selection.limit:
+                return Found(page, _cursor_text(_Cursor(number, lane, *found[-1][:3])))
+        return Found(page, None)
+
+    async def _by_ids(self, db: Connection, selection: Selection, ids: Sequence[str]) -> list[Job]:
+        return [
+            job
+            for job in await self.get(db, selection.queue, list(dict.fromkeys(ids)))
+            if job is not None
+            and (not selection.states or job.state in selection.states)
+            and (not selection.names or job.name in selection.names)
+        ]
+
+    async def _page(
+        self, db: Connection, state: JobState, queue: int, lanes: list[int], start: _Cursor, limit: int
+    ) -> list[Row]:
+        values = {
+            "queue": queue, "state": NUMBER[state], "lanes": rows.ints(lanes), "lane": lanes[0], "first": start.first,
+            "rank": start.rank, "moment": start.moment, "seq": start.seq, "limit": limit,
+        }  # fmt: skip
+        return await self._all(db, _PAGES.get(state, "page_ended"), values)
+
+    async def _all(self, db: Connection, name: str, values: Any = ()) -> list[Row]:
+        return await (await db.execute(self._schema[name], values)).fetchall()
+
+
+def _parts(selection: Selection, lanes: Mapping[int, Row]) -> Iterator[tuple[int, int, JobState, list[int]]]:
+    """The parts of a walk in their order: place of the state, lane or 0, state, and the lanes to read."""
+    wanted = [lane for lane, row in lanes.items() if not selection.names or row[1] in selection.names]
+    for number, state in enumerate(selection.states or tuple(JobState)):
+        if state is JobState.BLOCKED or not wanted:
+            continue
+        if state is JobState.WAITING:
+            yield from ((number, lane, state, [lane]) for lane in wanted)
+        else:
+            yield number, 0, state, wanted
+
+
+def _cursor_text(cursor: _Cursor) -> str:
+    return ".".join(str(int(figure)) for figure in msgspec.structs.astuple(cursor)[:5])
+
+
+def _read_cursor(cursor: str) -> _Cursor:
+    try:
+        state, lane, rank, moment, seq = figures = [int(figure) for figure in cursor.split(".")]
+        if max(map(abs, figures)) > _HIGHEST:
+            raise ValueError
+    except ValueError:
+        raise OptionError(f"{cursor[:60]!r} is not a cursor; use the one that came with the page before") from None
+    return _Cursor(state, lane, rank, moment, seq, False)
+
+
+# --- figures ---------------------------------------------------------------------------
+
+
+def _runnable(live: list[WorkerRecord]) -> dict[str, set[str | None]]:
+    """Per queue the names that live workers can run; None among them: any."""
+    names: dict[str, set[str | None]] = {}
+    for worker in live:
+        for want in worker.wants:
+            names.setdefault(want.queue, set()).update([None] if want.names is None else want.names)
+    return names
+
+
+def _count(queue: str, lanes: list[Row], runnable: set[str | None]) -> QueueCounts:
+    totals = dict.fromkeys(STATE, 0)
+    names, held, oldest = [], 0, None
+    for _, _, _, name, *figures, arrival in lanes:
+        if name is None:
+            continue
+        states = dict(zip(STATE, map(int, figures), strict=True))
+        names.append(NameCount(name, states))
+        for state, figure in states.items():
+            totals[state] += figure
+        if waiting := states[JobState.WAITING]:
+            held += 0 if runnable & {name, None} else waiting
+            oldest = arrival if oldest is None or (arrival is not None and arrival < oldest) else oldest
+    age = None if oldest is None else max(0.0, (lanes[0][0] - oldest) / 1e6)
+    return QueueCounts(queue, bool(lanes and lanes[0][2]), totals, names, held, age)

@@ -1,0 +1,322 @@
+-- Adding and claiming.
+
+-- Store jobs, all or none; those whose (queue, id) is known are left as they are. The arrays from p_queues to p_data
+-- have an entry per job, those from p_told_queues an entry per run of jobs that are told of together when all are new.
+-- Returns the moment, the places (from 1) of the jobs that were known, and the bells to ring.
+CREATE FUNCTION muskox.add(
+    p_now bigint, p_level text, p_within boolean,
+    p_queues integer[], p_lanes integer[], p_ids text[], p_ranks integer[], p_delays bigint[], p_attempts integer[],
+    p_stalls integer[], p_options text[], p_data text[],
+    p_told_queues integer[], p_told_lanes integer[], p_told_states smallint[], p_told_sizes integer[], p_bodies text[],
+    p_channel text
+) RETURNS TABLE (at bigint, known integer[], bells text[]) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_now bigint;
+    v_queues integer[];
+    v_ids text[];
+    v_new integer[];
+BEGIN
+    IF NOT p_within THEN
+        PERFORM muskox.relax(p_level);
+    END IF;
+    v_now := muskox.tick(p_now, NOT p_within);
+    WITH stored AS (
+        INSERT INTO muskox.jobs
+            (queue, lane, id, rank, state, arrival, added, due, attempts, max_stalls, options, data)
+        SELECT n.queue, n.lane, n.id, n.rank, CASE WHEN n.delay > 0 THEN 1 ELSE 0 END, v_now + n.delay, v_now,
+               CASE WHEN n.delay > 0 THEN v_now + n.delay END, n.attempts, n.stalls, n.options, n.data
+        FROM unnest(p_queues, p_lanes, p_ids, p_ranks, p_delays, p_attempts, p_stalls, p_options, p_data)
+             AS n (queue, lane, id, rank, delay, attempts, stalls, options, data)
+        ON CONFLICT (queue, id) DO NOTHING
+        RETURNING queue, id
+    )
+    SELECT array_agg(queue), array_agg(id) INTO v_queues, v_ids FROM stored;
+
+    IF cardinality(v_ids) = cardinality(p_ids) THEN
+        v_new := NULL;
+        WITH told AS (
+            INSERT INTO muskox.events (at, queue, size, kind, body)
+            SELECT v_now, t.queue, t.size, CASE t.state WHEN 0 THEN 'waiting' ELSE 'delayed' END, t.body
+            FROM unnest(p_told_queues, p_told_states, p_told_sizes, p_bodies) AS t (queue, state, size, body)
+            RETURNING id, size
+        )
+        INSERT INTO muskox.pending (event, size, moved) SELECT id, size, 0 FROM told;
+        INSERT INTO muskox.pending (size, lane, moved, target)
+        SELECT 0, t.lane, t.size, t.state FROM unnest(p_told_lanes, p_told_states, p_told_sizes) AS t (lane, state, size);
+    ELSE
+        -- Of twins the first is the one that was stored.
+        SELECT COALESCE(array_agg(one.place ORDER BY one.place), '{}') INTO v_new
+        FROM (
+            SELECT min(n.place)::integer AS place
+            FROM unnest(p_queues, p_ids) WITH ORDINALITY AS n (queue, id, place)
+            JOIN unnest(v_queues, v_ids) AS s (queue, id) ON s.queue = n.queue AND s.id = n.id
+            GROUP BY n.queue, n.id
+        ) AS one;
+        WITH fact AS (
+            -- The runs follow each other as the jobs do.
+            SELECT e.fact, row_number() OVER (ORDER BY t.number, e.number) AS place
+            FROM unnest(p_bodies) WITH ORDINALITY AS t (body, number)
+            CROSS JOIN LATERAL json_array_elements(t.body::json) WITH ORDINALITY AS e (fact, number)
+        ), fresh AS (
+            SELECT p_queues[f.place] AS queue, p_lanes[f.place] AS lane, f.fact,
+                   CASE WHEN p_delays[f.place] > 0 THEN 1 ELSE 0 END AS state, f.place
+            FROM fact AS f
+            WHERE f.place = ANY (v_new)
+        ), told AS (
+            INSERT INTO muskox.events (at, queue, size, kind, body)
+            SELECT v_now, f.queue, count(*), CASE f.state WHEN 0 THEN 'waiting' ELSE 'delayed' END,
+                   '[' || string_agg(f.fact::text, ',' ORDER BY f.place) || ']'
+            FROM fresh AS f
+            GROUP BY f.queue, f.state
+            RETURNING id, size
+        ), counted AS (
+            INSERT INTO muskox.pending (size, lane, moved, target)
+            SELECT 0, f.lane, count(*), f.state FROM fresh AS f GROUP BY f.lane, f.state
+        )
+        INSERT INTO muskox.pending (event, size, moved) SELECT id, size, 0 FROM told;
+    END IF;
+
+    at := v_now;
+    IF v_new IS NOT NULL THEN
+        known := ARRAY(SELECT place FROM generate_series(1, cardinality(p_ids)) AS place WHERE place <> ALL (v_new));
+    END IF;
+    IF p_within THEN
+        -- Told when the caller commits, whenever that is; twice the same is told once.
+        PERFORM pg_notify(p_channel, q.name) FROM muskox.queues AS q WHERE q.id = ANY (p_queues);
+        PERFORM pg_notify(p_channel, '');
+    ELSE
+        bells := muskox.awaited(p_queues);
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+-- The oldest waiting job of each priority of a lane: found by jumping along the index from priority to priority, from
+-- the lowest on and at most 64 of them.
+CREATE FUNCTION muskox.oldest(p_lane integer) RETURNS TABLE (tid tid, arrival bigint, seq bigint)
+LANGUAGE sql SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+    WITH RECURSIVE level (rank, depth) AS (
+        SELECT (SELECT j.rank FROM muskox.jobs AS j
+                WHERE j.lane = p_lane AND j.state = 0
+                ORDER BY j.rank DESC, j.arrival DESC, j.seq DESC LIMIT 1), 1
+        UNION ALL
+        SELECT (SELECT j.rank FROM muskox.jobs AS j
+                WHERE j.lane = p_lane AND j.state = 0 AND j.rank < level.rank
+                ORDER BY j.rank DESC, j.arrival DESC, j.seq DESC LIMIT 1), level.depth + 1
+        FROM level
+        WHERE level.rank IS NOT NULL AND level.depth < 64
+    )
+    SELECT one.tid, one.arrival, one.seq
+    FROM level CROSS JOIN LATERAL (
+        SELECT j.ctid AS tid, j.arrival, j.seq FROM muskox.jobs AS j
+        WHERE j.lane = p_lane AND j.state = 0 AND j.rank = level.rank
+        ORDER BY j.arrival, j.seq LIMIT 1
+    ) AS one
+    WHERE level.rank IS NOT NULL
+$$;
+
+-- The places of the next jobs of a few lanes, locked: by turns of their queues, within a queue by priority and arrival,
+-- whatever the lane; before them those in p_old. First they are looked up and then locked, so that a claim locks no
+-- more than it takes; a little more is looked up, since others may be taking the first.
+CREATE FUNCTION muskox.pick(
+    p_lanes integer[], p_queues integer[], p_limit integer, p_turn bigint, p_old tid[]
+) RETURNS tid[] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_most integer := 2 * p_limit + 50;
+    v_found tid[];
+    v_picked tid[];
+BEGIN
+    FOR v_try IN 1..4 LOOP
+        SELECT array_agg(tid ORDER BY place, turn) INTO v_found
+        FROM (
+            SELECT tid, min(place) AS place, min(turn) AS turn
+            FROM (
+                SELECT o.tid, o.number - cardinality(p_old) AS place, 0 AS turn
+                FROM unnest(p_old) WITH ORDINALITY AS o (tid, number)
+                UNION ALL
+                SELECT j.tid, row_number() OVER (PARTITION BY l.queue ORDER BY j.rank, j.arrival, j.seq),
+                       (l.number + p_turn) % l.queues
+                FROM (
+                    SELECT w.lane, w.queue, dense_rank() OVER (ORDER BY w.queue) AS number,
+                           (SELECT count(DISTINCT q) FROM unnest(p_queues) AS q) AS queues
+                    FROM unnest(p_lanes, p_queues) AS w (lane, queue)
+                ) AS l
+                CROSS JOIN LATERAL (
+                    SELECT j.ctid AS tid, j.rank, j.arrival, j.seq FROM muskox.jobs AS j
+                    WHERE j.lane = l.lane AND j.state = 0
+                    ORDER BY j.rank, j.arrival, j.seq LIMIT v_most
+                ) AS j
+            ) AS candidate
+            GROUP BY tid
+            ORDER BY 2, 3
+            LIMIT v_most
+        ) AS first;
+        IF v_found IS NULL THEN
+            RETURN NULL;
+        END IF;
+        SELECT array_agg(locked.tid ORDER BY locked.number) INTO v_picked
+        FROM (
+            SELECT j.ctid AS tid, f.number
+            FROM unnest(v_found) WITH ORDINALITY AS f (tid, number) JOIN muskox.jobs AS j ON j.ctid = f.tid
+            WHERE j.state = 0
+            ORDER BY f.number
+            LIMIT p_limit
+            FOR UPDATE OF j SKIP LOCKED
+        ) AS locked;
+        IF v_picked IS NOT NULL OR cardinality(v_found) < v_most THEN
+            RETURN v_picked;
+        END IF;
+        -- Others are at all of them.
+        v_most := v_most * 4;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+
+-- Move waiting jobs to active. p_queues, p_names (NULL: any) and p_stalls are what is wanted.
+-- A ticket that was used before gives what it gave, as far as that is still held. `bell`: somebody waits for events.
+CREATE FUNCTION muskox.claim(
+    p_now bigint, p_level text, p_queues text[], p_names text[], p_stalls integer[], p_limit integer,
+    p_worker text, p_lease bigint, p_ticket text
+) RETURNS TABLE (
+    at bigint, bell boolean, lane integer, place text, token bigint, rank integer, attempt integer, attempts integer,
+    stalls integer, releases integer, added bigint, started bigint, id text, options text, data text, progress text
+) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_now bigint;
+    v_bell boolean;
+    v_known bigint;
+    v_turn bigint;
+    v_aged integer;
+    v_lanes integer[];
+    v_lane_queues integer[];
+    v_lane_stalls integer[];
+    v_old tid[];
+    v_picked tid[];
+    v_claimed integer[];
+    v_queue integer;
+BEGIN
+    PERFORM muskox.relax(p_level);
+    v_now := muskox.tick(p_now, true);
+    v_bell := muskox.awaited('{}') IS NOT NULL;
+    IF p_ticket <> '' THEN
+        INSERT INTO muskox.tickets (worker, ticket, until) VALUES (p_worker, p_ticket, v_now + p_lease)
+        ON CONFLICT DO NOTHING;
+        IF NOT FOUND THEN
+            RETURN QUERY
+            SELECT v_now, false, j.lane, j.ctid::text, j.token, j.rank, j.attempt, j.attempts, j.stalls, j.releases,
+                   j.added, j.started, j.id, j.options, j.data, j.progress
+            FROM muskox.jobs AS j
+            WHERE j.state = 3 AND j.worker = p_worker AND j.ticket = p_ticket
+            ORDER BY j.token;
+            RETURN;
+        END IF;
+    END IF;
+
+    SELECT array_agg(w.lane), array_agg(w.queue), array_agg(w.stalls) INTO v_lanes, v_lane_queues, v_lane_stalls
+    FROM (
+        SELECT l.id AS lane, l.queue, (array_agg(w.stalls ORDER BY w.name))[1] AS stalls
+        FROM unnest(p_queues, p_names, p_stalls) AS w (queue, name, stalls)
+        JOIN muskox.queues AS q ON q.name = w.queue AND NOT q.paused
+        JOIN muskox.lanes AS l ON l.queue = q.id AND (w.name IS NULL OR l.name = w.name)
+        GROUP BY l.id, l.queue
+    ) AS w;
+    IF v_lanes IS NULL THEN
+        RETURN;
+    END IF;
+
+    -- One claim in twenty goes to the job that has waited longest, once it has waited ten seconds.
+    v_turn := nextval('muskox.turns');
+    v_aged := (v_turn + 1) * p_limit / 20 - v_turn * p_limit / 20;
+    IF v_aged > 0 THEN
+        SELECT array_agg(o.tid ORDER BY o.arrival, o.seq) INTO v_old
+        FROM (
+            SELECT o.tid, o.arrival, o.seq, count(*) OVER () AS found
+            FROM unnest(v_lanes) AS l (lane) CROSS JOIN LATERAL muskox.oldest(l.lane) AS o
+            ORDER BY o.arrival, o.seq
+            LIMIT v_aged
+        ) AS o
+        WHERE o.arrival <= v_now - 10000000 AND (o.found > 1 OR cardinality(v_lanes) > 1);
+    END IF;
+    IF cardinality(v_lanes) = 1 AND v_old IS NULL THEN
+        SELECT array_agg(tid ORDER BY rank, arrival, seq) INTO v_picked
+        FROM (
+            SELECT j.ctid AS tid, j.rank, j.arrival, j.seq
+            FROM muskox.jobs AS j
+            WHERE j.lane = v_lanes[1] AND j.state = 0
+            ORDER BY j.rank, j.arrival, j.seq
+            LIMIT p_limit
+            FOR UPDATE SKIP LOCKED
+        ) AS first;
+    ELSE
+        v_picked := muskox.pick(v_lanes, v_lane_queues, p_limit, v_turn, COALESCE(v_old, '{}'));
+    END IF;
+    IF v_picked IS NULL THEN
+        RETURN;
+    END IF;
+
+    -- Fences go on above the clock, so that a restored backup repeats none; one of those that see the need does it.
+    SELECT last_value INTO v_known FROM muskox.tokens;
+    IF v_now > v_known + 1000000
+       AND pg_try_advisory_xact_lock(775567, ('muskox.tokens'::regclass::oid::bigint % 2147483647)::integer) THEN
+        SELECT last_value INTO v_known FROM muskox.tokens;
+        IF v_now > v_known + 1000000 THEN
+            PERFORM setval('muskox.tokens', v_now);
+        END IF;
+    END IF;
+
+    IF v_lane_queues[1] = ALL (v_lane_queues) THEN
+        v_claimed := v_lane_queues[1:1];
+    ELSE
+        v_claimed := ARRAY(
+            SELECT DISTINCT j.queue FROM unnest(v_picked) AS p (tid) JOIN muskox.jobs AS j ON j.ctid = p.tid);
+    END IF;
+    RETURN QUERY
+    WITH numbered AS MATERIALIZED (
+        SELECT p.tid, nextval('muskox.tokens') AS token FROM unnest(v_picked) AS p (tid)
+    ), moved AS (
+        UPDATE muskox.jobs AS j
+        SET state = 3, attempt = j.attempt + 1, token = n.token, lease_until = v_now + p_lease, worker = p_worker,
+            ticket = p_ticket, started = v_now, due = NULL,
+            max_stalls = COALESCE(j.max_stalls, v_lane_stalls[array_position(v_lanes, j.lane)])
+        FROM numbered AS n
+        WHERE j.ctid = n.tid
+        RETURNING j.lane, j.queue, j.ctid AS tid, j.token, j.rank, j.attempt, j.attempts, j.stalls, j.releases, j.added,
+                  j.started, j.id, j.options, j.data, j.progress
+    ), fact AS (
+        SELECT m.queue, m.lane, count(*) AS size,
+               '[' || string_agg('[' || to_json(m.id)::text || ',' || l.label || ',' || m.attempt || ']', ',' ORDER BY m.token) || ']' AS body
+        FROM moved AS m JOIN muskox.lanes AS l ON l.id = m.lane
+        GROUP BY m.queue, m.lane
+    ), told AS (
+        INSERT INTO muskox.events (at, queue, size, kind, body)
+        SELECT v_now, f.queue, f.size, 'active', f.body FROM fact AS f
+        RETURNING id, size
+    ), numbering AS (
+        INSERT INTO muskox.pending (event, size, moved) SELECT t.id, t.size, 0 FROM told AS t
+    ), counted AS (
+        INSERT INTO muskox.pending (size, lane, moved, source, target) SELECT 0, f.lane, f.size, 0, 3 FROM fact AS f
+    )
+    SELECT v_now, v_bell, m.lane, m.tid::text, m.token, m.rank, m.attempt, m.attempts, m.stalls, m.releases, m.added,
+           m.started, m.id, m.options, m.data, m.progress
+    FROM moved AS m
+    ORDER BY m.token;
+
+    FOREACH v_queue IN ARRAY v_claimed LOOP
+        IF NOT EXISTS (
+            SELECT FROM muskox.lanes AS l
+            WHERE l.queue = v_queue
+              AND EXISTS (SELECT FROM muskox.jobs AS j WHERE j.lane = l.id AND j.state = 0)
+        ) THEN
+            PERFORM muskox.tell(v_queue, 'drained', v_now, 1, '[[]]');
+        END IF;
+    END LOOP;
+END
+$$;

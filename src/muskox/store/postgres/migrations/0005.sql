@@ -1,0 +1,248 @@
+-- Upkeep: promote what is due, take back what stalled, clear what is old. Bounded; rows that others are at are left
+-- to them.
+
+-- Tell of jobs that made the same move, lane by lane, and count them. p_kind NULL tells nothing.
+CREATE FUNCTION muskox.tell_moved(
+    p_now bigint, p_kind text, p_source smallint[], p_target smallint,
+    p_queues integer[], p_lanes integer[], p_ids text[], p_attempts integer[], p_more text[]
+) RETURNS void LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+BEGIN
+    INSERT INTO muskox.pending (size, lane, moved, source, target)
+    SELECT 0, m.lane, count(*), m.source, p_target
+    FROM unnest(p_lanes, p_source) AS m (lane, source)
+    WHERE m.source IS NOT NULL
+    GROUP BY m.lane, m.source;
+    IF p_kind IS NULL THEN
+        RETURN;
+    END IF;
+    WITH told AS (
+        INSERT INTO muskox.events (at, queue, size, kind, body)
+        SELECT p_now, m.queue, count(*), p_kind,
+               '[' || string_agg('[' || to_json(m.id)::text || ',' || l.label || ',' || m.attempt || COALESCE(m.more, '') || ']',
+                                 ',' ORDER BY m.place) || ']'
+        FROM unnest(p_queues, p_lanes, p_ids, p_attempts, p_more) WITH ORDINALITY AS m (queue, lane, id, attempt, more, place)
+        JOIN muskox.lanes AS l ON l.id = m.lane
+        GROUP BY m.queue, m.lane
+        RETURNING id, size
+    )
+    INSERT INTO muskox.pending (event, size, moved) SELECT id, size, 0 FROM told;
+END
+$$;
+
+-- Make due jobs claimable; they arrive at the moment they were due. Gathers what has been told, too.
+CREATE FUNCTION muskox.promote(p_now bigint, p_level text, p_limit integer)
+RETURNS TABLE (moved integer, bells text[]) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_now bigint := muskox.tick(p_now, true);
+    v_queues integer[];
+    v_lanes integer[];
+    v_ids text[];
+    v_attempts integer[];
+BEGIN
+    moved := 0;
+    IF EXISTS (SELECT FROM muskox.jobs AS j WHERE j.state = 1 AND j.due <= v_now) THEN
+        PERFORM muskox.relax(p_level);
+        WITH due AS MATERIALIZED (
+            SELECT j.ctid AS tid, j.due AS at, j.seq
+            FROM muskox.jobs AS j
+            WHERE j.state = 1 AND j.due <= v_now
+            ORDER BY j.due, j.seq
+            LIMIT p_limit
+            FOR UPDATE SKIP LOCKED
+        ), promoted AS (
+            UPDATE muskox.jobs AS j SET state = 0, arrival = d.at, due = NULL
+            FROM due AS d
+            WHERE j.ctid = d.tid
+            RETURNING j.queue, j.lane, j.id, j.attempt, j.arrival, j.seq
+        )
+        SELECT array_agg(p.queue ORDER BY p.arrival, p.seq), array_agg(p.lane ORDER BY p.arrival, p.seq),
+               array_agg(p.id ORDER BY p.arrival, p.seq), array_agg(p.attempt ORDER BY p.arrival, p.seq)
+        INTO v_queues, v_lanes, v_ids, v_attempts
+        FROM promoted AS p;
+        IF v_ids IS NOT NULL THEN
+            moved := cardinality(v_ids);
+            PERFORM muskox.tell_moved(v_now, 'waiting', array_fill(1::smallint, ARRAY[moved]), 0::smallint,
+                                      v_queues, v_lanes, v_ids, v_attempts, NULL);
+            bells := muskox.awaited(v_queues);
+        END IF;
+    END IF;
+    PERFORM muskox.gather(false);
+    RETURN NEXT;
+END
+$$;
+
+-- Take back active jobs whose lease ran out; the token is worth nothing from here on. p_most is the default of the
+-- stalls that are allowed. Returns queues and ids of the jobs, the worker that had held each, and the bells.
+CREATE FUNCTION muskox.recover(p_now bigint, p_level text, p_limit integer, p_most integer)
+RETURNS TABLE (queue text, id text, worker text, bells text[]) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_now bigint := muskox.tick(p_now, true);
+    v_queues integer[];
+    v_lanes integer[];
+    v_ids text[];
+    v_workers text[];
+    v_attempts integer[];
+    v_stalls integer[];
+    v_states smallint[];
+    v_failures text[];
+    v_state smallint;
+    v_places integer[];
+BEGIN
+    IF NOT EXISTS (SELECT FROM muskox.jobs AS j WHERE j.state = 3 AND j.lease_until < v_now)
+       AND NOT EXISTS (SELECT FROM muskox.jobs AS j WHERE j.state = 3 AND j.lease_until IS NULL) THEN
+        RETURN;
+    END IF;
+    PERFORM muskox.relax(p_level);
+    WITH lapsed AS MATERIALIZED (
+        SELECT j.ctid AS tid, j.lease_until, j.worker, j.stalls + 1 AS stalls, COALESCE(j.max_stalls, p_most) AS most
+        FROM muskox.jobs AS j
+        WHERE j.state = 3 AND COALESCE(j.lease_until, 0) < v_now
+        ORDER BY j.lease_until
+        LIMIT p_limit
+        FOR UPDATE SKIP LOCKED
+    ), fate AS (
+        SELECT p.*,
+               -- As life.stall_delay: none after the first, then 2, 4, 8 … up to 60 seconds.
+               CASE WHEN p.stalls <= 1 THEN 0 ELSE LEAST(60, 2 ^ LEAST(p.stalls - 1, 6))::bigint * 1000000 END AS delay,
+               CASE WHEN p.stalls > p.most THEN json_build_object(
+                   'kind', 'stalled', 'type', 'Stalled', 'message',
+                   format('its lease ran out %s times, %s are allowed; last held by worker %s', p.stalls, p.most, p.worker)
+               )::text END AS failure
+        FROM lapsed AS p
+    ), taken AS (
+        UPDATE muskox.jobs AS j
+        SET state = CASE WHEN f.failure IS NOT NULL THEN 5 WHEN f.delay > 0 THEN 1 ELSE 0 END,
+            attempt = j.attempt - 1, stalls = f.stalls, token = NULL, lease_until = NULL,
+            due = CASE WHEN f.failure IS NULL AND f.delay > 0 THEN v_now + f.delay END, arrival = v_now + f.delay,
+            ended = CASE WHEN f.failure IS NOT NULL THEN v_now END, failure = COALESCE(f.failure, j.failure)
+        FROM fate AS f
+        WHERE j.ctid = f.tid
+        RETURNING j.queue, j.lane, j.id, f.worker, j.attempt, j.stalls, j.state, f.failure
+    )
+    SELECT array_agg(t.queue), array_agg(t.lane), array_agg(t.id), array_agg(t.worker), array_agg(t.attempt),
+           array_agg(t.stalls), array_agg(t.state), array_agg(t.failure)
+    INTO v_queues, v_lanes, v_ids, v_workers, v_attempts, v_stalls, v_states, v_failures
+    FROM taken AS t;
+    IF v_ids IS NULL THEN
+        RETURN;
+    END IF;
+    PERFORM muskox.tell_moved(
+        v_now, 'stalled', NULL, NULL, v_queues, v_lanes, v_ids, v_attempts,
+        ARRAY(SELECT ',' || s FROM unnest(v_stalls) WITH ORDINALITY AS u (s, place) ORDER BY place));
+    FOREACH v_state IN ARRAY ARRAY[0, 1, 5]::smallint[] LOOP
+        v_places := array_positions(v_states, v_state);
+        IF cardinality(v_places) > 0 THEN
+            PERFORM muskox.tell_moved(
+                v_now, CASE v_state WHEN 0 THEN 'waiting' WHEN 1 THEN 'delayed' ELSE 'failed' END,
+                array_fill(3::smallint, ARRAY[cardinality(v_places)]), v_state,
+                ARRAY(SELECT v_queues[p] FROM unnest(v_places) AS p), ARRAY(SELECT v_lanes[p] FROM unnest(v_places) AS p),
+                ARRAY(SELECT v_ids[p] FROM unnest(v_places) AS p), ARRAY(SELECT v_attempts[p] FROM unnest(v_places) AS p),
+                ARRAY(SELECT ',' || v_failures[p] FROM unnest(v_places) AS p));
+        END IF;
+    END LOOP;
+    RETURN QUERY
+    SELECT q.name, t.id, t.worker, muskox.awaited(v_queues)
+    FROM unnest(v_queues, v_ids, v_workers) AS t (queue, id, worker) JOIN muskox.queues AS q ON q.id = t.queue;
+END
+$$;
+
+-- Delete rows by their places, with their logs, and count them out; a row that others are at is left to them.
+CREATE FUNCTION muskox.drop_ended(p_now bigint, p_tids tid[]) RETURNS integer LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_dropped integer;
+BEGIN
+    WITH removed AS (
+        DELETE FROM muskox.jobs AS j USING unnest(p_tids) AS p (tid)
+        WHERE j.ctid = p.tid AND j.state >= 4
+        RETURNING j.seq, j.lane, j.state
+    ), lines AS (
+        DELETE FROM muskox.logs AS g USING removed AS r WHERE g.job = r.seq
+    ), counted AS (
+        INSERT INTO muskox.pending (size, lane, moved, source)
+        SELECT 0, r.lane, count(*), r.state FROM removed AS r GROUP BY r.lane, r.state
+    )
+    SELECT count(*) INTO v_dropped FROM removed;
+    RETURN v_dropped;
+END
+$$;
+
+-- Delete settled jobs past their time or beyond the count kept for their queue, oldest first, and old events. The
+-- arrays are the rules: by queue, durations in microseconds and counts; an empty name is the rule of all others.
+CREATE FUNCTION muskox.clear(
+    p_now bigint, p_level text, p_queues text[], p_completed_for bigint[], p_completed_most bigint[],
+    p_failed_for bigint[], p_failed_most bigint[], p_limit integer, p_events bigint
+) RETURNS integer LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_now bigint := muskox.tick(p_now, true);
+    v_horizon bigint;
+    v_cleared integer := 0;
+    v_of_state integer;
+    v_rule integer;
+    v_for bigint;
+    v_most bigint;
+    v_tids tid[];
+    v_one record;
+BEGIN
+    PERFORM muskox.relax(p_level);
+    PERFORM muskox.gather(true);
+    SELECT max(o.first) INTO v_horizon FROM muskox.offsets AS o
+    WHERE o.first <= (SELECT m.event FROM muskox.meta AS m) - p_events;
+    WITH gone AS (
+        DELETE FROM muskox.offsets AS o WHERE o.first < v_horizon RETURNING o.event
+    )
+    DELETE FROM muskox.events AS e USING gone AS g WHERE e.id = g.event;
+    DELETE FROM muskox.tickets WHERE until < v_now;
+    DELETE FROM muskox.waits WHERE until < clock_timestamp() - interval '1 minute';
+
+    v_tids := ARRAY(SELECT j.ctid FROM muskox.jobs AS j WHERE j.clear_at <= v_now ORDER BY j.clear_at LIMIT p_limit FOR UPDATE SKIP LOCKED);
+    v_cleared := muskox.drop_ended(v_now, v_tids);
+    PERFORM muskox.gather(true);
+    FOR v_one IN
+        SELECT q.id, q.name, s.state, s.total
+        FROM (
+            SELECT l.queue, sum(f.completed) AS completed, sum(f.failed) AS failed, sum(f.cancelled) AS cancelled
+            FROM muskox.lanes AS l JOIN muskox.figures AS f ON f.lane = l.id
+            GROUP BY l.queue
+        ) AS t
+        JOIN muskox.queues AS q ON q.id = t.queue
+        CROSS JOIN LATERAL (VALUES (4::smallint, t.completed), (5::smallint, t.failed), (6::smallint, t.cancelled)) AS s (state, total)
+        WHERE s.total > 0
+    LOOP
+        v_rule := COALESCE(array_position(p_queues, v_one.name), array_position(p_queues, ''));
+        v_for := CASE v_one.state WHEN 4 THEN p_completed_for[v_rule] ELSE p_failed_for[v_rule] END;
+        v_most := CASE v_one.state WHEN 4 THEN p_completed_most[v_rule] ELSE p_failed_most[v_rule] END;
+        EXIT WHEN v_cleared >= p_limit;
+        v_tids := ARRAY(
+            SELECT j.ctid FROM muskox.jobs AS j
+            WHERE j.queue = v_one.id AND j.state = v_one.state AND j.ended IS NOT NULL AND j.ended < v_now - v_for
+              AND j.clear_at IS NULL
+            ORDER BY j.ended, j.seq
+            LIMIT p_limit - v_cleared
+            FOR UPDATE SKIP LOCKED
+        );
+        v_of_state := muskox.drop_ended(v_now, v_tids);
+        v_cleared := v_cleared + v_of_state;
+        IF v_one.total - v_most > v_of_state AND v_cleared < p_limit THEN
+            v_tids := ARRAY(
+                SELECT j.ctid FROM muskox.jobs AS j
+                WHERE j.queue = v_one.id AND j.state = v_one.state AND j.ended IS NOT NULL
+                ORDER BY j.ended, j.seq
+                LIMIT LEAST(p_limit - v_cleared, v_one.total - v_most - v_of_state)
+                FOR UPDATE SKIP LOCKED
+            );
+            v_cleared := v_cleared + muskox.drop_ended(v_now, v_tids);
+        END IF;
+    END LOOP;
+    RETURN v_cleared;
+END
+$$;

@@ -1,0 +1,139 @@
+"""Turns rows into jobs and lists into the text of arrays. It runs no statement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from muskox.core.failure import Failure, FailureKind
+from muskox.core.job import NO_OPTIONS, Job, JobState, Lease, NewJob, Options
+from muskox.store.protocol import Added
+
+__all__ = [
+    "NUMBER", "STATE", "added", "claimed", "failure_text", "full", "ints", "options_text",
+    "place", "places", "pure", "texts",
+]  # fmt: skip
+
+STATE: tuple[JobState, ...] = (
+    JobState.WAITING,
+    JobState.DELAYED,
+    JobState.BLOCKED,
+    JobState.ACTIVE,
+    JobState.COMPLETED,
+    JobState.FAILED,
+    JobState.CANCELLED,
+)
+"""States by their numbers in the tables."""
+
+NUMBER: dict[JobState, int] = {state: number for number, state in enumerate(STATE)}
+
+_ACTIVE = NUMBER[JobState.ACTIVE]
+
+_options = msgspec.json.Decoder(Options)
+_failure = msgspec.json.Decoder(Failure)
+_encoder = msgspec.json.Encoder()
+
+
+# --- arrays, written by hand: the driver takes several times as long for a list -------
+
+
+def ints(values: Iterable[int | None]) -> str:
+    """An array of whole numbers."""
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+def texts(values: Iterable[str | None]) -> str:
+    """An array of texts."""
+    return "{" + ",".join(["NULL" if value is None else _quoted(value) for value in values]) + "}"
+
+
+def _quoted(text: str) -> str:
+    if "\\" in text or '"' in text:
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'
+
+
+def places(leases: Sequence[Lease]) -> str:
+    """An array of the places of rows in the table, as leases remember them."""
+    return "{" + ",".join([f'"({lease.row >> 16},{lease.row & 65535})"' for lease in leases]) + "}"
+
+
+def place(text: str) -> int:
+    """The place of a row, `(block,number)`, as a whole number."""
+    block, _, number = text[1:-1].partition(",")
+    return int(block) << 16 | int(number)
+
+
+def pure(text: str) -> str:
+    """Text of people without what PostgreSQL cannot keep: a NUL is shown as its picture, half a surrogate as ?."""
+    return text.replace("\x00", "\u2400").encode("utf-8", "replace").decode()
+
+
+# --- jobs -----------------------------------------------------------------------------
+
+
+def claimed(row: tuple[Any, ...], queue: str, name: str, worker: str) -> Job:
+    """The job in a row of `claim`."""
+    (_, _, _, where, token, rank, attempt, attempts, stalls, releases, at, started, id, options, data, progress) = row
+    return Job(
+        id, queue, name, JobState.ACTIVE, -rank, data, attempt, attempts, stalls, releases,
+        NO_OPTIONS if options is None else _read_options(options),
+        at, None, started, None, progress, None, None, worker,
+        Lease(queue, id, token, name, attempt, place(where)),
+    )  # fmt: skip
+
+
+def added(jobs: Sequence[NewJob], now: int) -> list[Added]:
+    """The jobs that new ones become when they are stored."""
+    return [
+        Added(
+            Job(
+                job.id, job.queue, job.name, JobState.DELAYED if job.delay > 0 else JobState.WAITING, job.priority,
+                job.data, 0, job.options.attempts, 0, 0, job.options, now,
+                now + int(job.delay * 1_000_000) if job.delay > 0 else None,
+            ),
+            True,
+        )
+        for job in jobs
+    ]  # fmt: skip
+
+
+def full(row: tuple[Any, ...]) -> Job:
+    """The job in a row of the columns that `statements.sql` names `job`."""
+    (where, id, queue, name, state, rank, data, attempt, attempts, stalls, releases, options, at, due, started, ended,
+     progress, result, failure, worker, token) = row  # fmt: skip
+    active = state == _ACTIVE
+    return Job(
+        id, queue, name, STATE[state], -rank, data, attempt, attempts, stalls, releases,
+        NO_OPTIONS if options is None else _read_options(options),
+        at, due, started, ended, progress, result, None if failure is None else _read_failure(failure),
+        worker if active else None,
+        Lease(queue, id, token, name, attempt, place(where)) if active else None,
+    )  # fmt: skip
+
+
+def options_text(options: Options) -> str | None:
+    """Options as they are kept."""
+    return None if options is NO_OPTIONS or options == NO_OPTIONS else _encoder.encode(options).decode()
+
+
+def failure_text(failure: Failure | None) -> str | None:
+    """A failure as it is kept."""
+    return None if failure is None else _encoder.encode(failure).decode()
+
+
+def _read_options(text: str) -> Options:
+    # One damaged record must not stop a queue; attempts and stalls are counted from columns of their own.
+    try:
+        return _options.decode(text)
+    except msgspec.DecodeError:
+        return NO_OPTIONS
+
+
+def _read_failure(text: str) -> Failure:
+    try:
+        return _failure.decode(text)
+    except msgspec.DecodeError as error:
+        return Failure(FailureKind.ERROR, message=f"(the stored failure is damaged: {error})")

@@ -1,0 +1,134 @@
+"""The statements and migrations of a schema, and what brings its tables up to date.
+
+A migration is never edited after a release; what it needs is in its SQL.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib.resources import files
+
+from psycopg import Connection as Blocking
+
+from muskox.core.errors import StoreError, StoreReadOnly, StoreUnsupported
+from muskox.store.postgres.connections import Connection
+from muskox.store.postgres.location import Location
+from muskox.store.sql import statements
+
+__all__ = ["OLDEST", "Schema"]
+
+log = logging.getLogger("muskox.store")
+
+OLDEST = 150_000
+"""The oldest server that the suite runs on."""
+
+_PACKAGE = "muskox.store.postgres"
+_STATEMENTS = statements(_PACKAGE)
+_FILES = {
+    entry.name.removesuffix(".sql"): entry.read_text()
+    for entry in sorted(files(_PACKAGE).joinpath("migrations").iterdir(), key=lambda entry: entry.name)
+    if entry.name.endswith(".sql")
+}
+
+
+class Schema:
+    """Everything that is said to the database, with the name of the schema in it."""
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self._sql = {name: self._named(body.replace("{job}", _STATEMENTS["job"])) for name, body in _STATEMENTS.items()}
+
+    def __getitem__(self, name: str) -> str:
+        return self._sql[name]
+
+    def _named(self, text: str) -> str:
+        if self._location.schema == "muskox":
+            return text
+        quoted = self._location.schema
+        return text.replace("muskox.", f"{quoted}.").replace(
+            "SCHEMA IF NOT EXISTS muskox;", f"SCHEMA IF NOT EXISTS {quoted};"
+        )
+
+    async def prepare(self, connection: Connection) -> list[str]:
+        """Check the server and bring the tables up to date where the URL allows it; returns what was applied."""
+        [(version, encoding, migrated, standby, replicas, commit)] = await (
+            await connection.execute(self["check"])
+        ).fetchall()
+        self._check(version, encoding, standby, replicas, commit)
+        missing = await self._missing(connection) if migrated else list(_FILES)
+        if not missing:
+            return []
+        if not self._location.migrate:
+            raise StoreUnsupported(
+                f"the tables of schema {self._location.schema} lack {', '.join(missing)}; run `muskox migrate`, "
+                "or leave migrate=no out of the URL"
+            )
+        return await self.apply(connection)
+
+    async def apply(self, connection: Connection) -> list[str]:
+        """Apply the migrations that are missing, each in a transaction of its own; returns their names."""
+        done = []
+        for name, text in _FILES.items():
+            async with connection.transaction():
+                await connection.execute(self["lock"])
+                await connection.execute(self["make"])
+                if name in await self._missing(connection):
+                    await connection.execute(self._named(text))
+                    await connection.execute(self["note"], (name,))
+                    done.append(name)
+        if done:
+            log.info("schema %s: applied the migrations %s", self._location.schema, ", ".join(done))
+        return done
+
+    def apply_here(self, connection: Blocking) -> None:
+        """`apply` on a blocking connection that commits each statement."""
+        for name, text in _FILES.items():
+            with connection.transaction():
+                connection.execute(self["lock"])
+                connection.execute(self["make"])
+                done = {one for (one,) in connection.execute(self["migrated"])}
+                if name in self._lacking(done):
+                    connection.execute(self._named(text))
+                    connection.execute(self["note"], (name,))
+
+    async def _missing(self, connection: Connection) -> list[str]:
+        return self._lacking({name for (name,) in await (await connection.execute(self["migrated"])).fetchall()})
+
+    def _lacking(self, done: set[str]) -> list[str]:
+        newer = done - _FILES.keys()
+        if newer:
+            raise StoreUnsupported(
+                f"schema {self._location.schema} has migration {max(newer)}, which this version of Muskox does not "
+                "know; upgrade Muskox"
+            )
+        return [name for name in _FILES if name not in done]
+
+    def _check(self, version: int, encoding: str, standby: bool, replicas: bool, commit: str) -> None:
+        location = self._location
+        fault: StoreError | None = None
+        if version < OLDEST:
+            fault = StoreUnsupported(
+                f"PostgreSQL {version // 10_000} at {location.said} is too old; {OLDEST // 10_000} is needed"
+            )
+        elif encoding != "UTF8":
+            fault = StoreUnsupported(
+                f"the database at {location.said} is encoded as {encoding}, which cannot hold all text; use one in UTF8"
+            )
+        elif standby:
+            fault = StoreReadOnly(
+                f"PostgreSQL at {location.said} is a standby; give the primary, "
+                "or all hosts with target_session_attrs=read-write"
+            )
+        elif location.durability == "replicated" and not replicas:
+            fault = StoreUnsupported(
+                f"durability=replicated needs a synchronous standby, and {location.said} has none; "
+                "set synchronous_standby_names, or use durability=fsync"
+            )
+        if fault is not None:
+            raise fault
+        if location.durability == "default" and commit == "off":
+            log.warning(
+                "synchronous_commit is off at %s: a crash of the server may lose the jobs of the last moments; "
+                "durability=fsync prevents it",
+                location.said,
+            )

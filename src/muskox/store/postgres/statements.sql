@@ -1,0 +1,242 @@
+-- What the PostgreSQL store asks by itself; everything that writes is a function in migrations/.
+-- The schema's name stands for the one that the URL asks for.
+
+-- name: job
+-- The columns of a whole job, in the order in which `rows.full` reads them.
+j.ctid::text, j.id, q.name, l.name, j.state, j.rank, j.data, j.attempt, j.attempts, j.stalls, j.releases, j.options,
+j.added, j.due, j.started, j.ended, j.progress, j.result, j.failure, j.worker, j.token
+
+-- name: check
+-- What is there: the names of the migrations, if their table is, and what must be known of server and session.
+SELECT current_setting('server_version_num')::integer, current_setting('server_encoding'),
+       to_regclass('muskox.migrations') IS NOT NULL, pg_is_in_recovery(),
+       current_setting('synchronous_standby_names') <> '', current_setting('synchronous_commit');
+
+-- name: migrated
+SELECT name FROM muskox.migrations;
+
+-- name: lock
+-- Migrations are applied by one at a time.
+SELECT pg_advisory_xact_lock(775565, hashtext('muskox'));
+
+-- name: make
+CREATE SCHEMA IF NOT EXISTS muskox;
+CREATE TABLE IF NOT EXISTS muskox.migrations (name text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());
+
+-- name: note
+INSERT INTO muskox.migrations (name) VALUES (%s);
+
+-- name: identity
+SELECT id::text FROM muskox.meta;
+
+-- name: find_lanes
+SELECT queue_name, lane_name, queue_id, lane_id FROM muskox.find_lanes(%s, %s);
+
+-- name: lanes
+SELECT q.name, l.name, q.id, l.id FROM muskox.lanes AS l JOIN muskox.queues AS q ON q.id = l.queue;
+
+-- name: add
+SELECT at, known, bells FROM muskox.add(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+
+-- name: claim
+SELECT * FROM muskox.claim(%s, %s, %s, %s, %s, %s, %s, %s, %s);
+
+-- name: complete
+SELECT lost, bells FROM muskox.complete(%s, %s, %s, %s, %s, %s, %s, %s, %s);
+
+-- name: settle
+SELECT lost, bells FROM muskox.settle(%s, %s, %s);
+
+-- name: renew
+SELECT muskox.renew(%s, %s, %s, %s, %s, %s);
+
+-- name: annotate
+SELECT lost, bells FROM muskox.annotate(%s, %s, %s, %s, %s);
+
+-- name: promote
+SELECT moved, bells FROM muskox.promote(%s, %s, %s);
+
+-- name: recover
+SELECT queue, id, worker, bells FROM muskox.recover(%s, %s, %s, %s);
+
+-- name: clear
+SELECT muskox.clear(%s, %s, %s, %s, %s, %s, %s, %s, %s);
+
+-- name: change
+SELECT moved, bells FROM muskox.change(%s, %s, %s, %s, %s, %s, %s);
+
+-- name: update_data
+SELECT muskox.update_data(%s, %s, %s, %s, %s);
+
+-- name: pause
+SELECT changed, bells FROM muskox.pause(%s, %s, %s);
+
+-- name: publish
+SELECT muskox.publish(%s, %s, %s, %s);
+
+-- name: beat
+SELECT muskox.beat(%s, %s, %s, %s);
+
+-- name: await
+SELECT muskox.await(%s, %s, %s);
+
+-- name: ring
+SELECT muskox.ring(%s, %s);
+
+-- name: read_events
+SELECT first, size, queue, kind, at, body FROM muskox.read_events(%s, %s, %s, %s);
+
+-- name: get
+SELECT {job}
+FROM unnest(%s::text[]) AS w (id)
+JOIN muskox.queues AS q ON q.name = %s
+JOIN muskox.jobs AS j ON j.queue = q.id AND j.id = w.id
+JOIN muskox.lanes AS l ON l.id = j.lane;
+
+-- name: get_by_queue
+SELECT {job}
+FROM unnest(%s::text[], %s::text[]) AS w (queue, id)
+JOIN muskox.queues AS q ON q.name = w.queue
+JOIN muskox.jobs AS j ON j.queue = q.id AND j.id = w.id
+JOIN muskox.lanes AS l ON l.id = j.lane;
+
+-- name: lanes_of
+SELECT l.id, l.name, q.id FROM muskox.lanes AS l JOIN muskox.queues AS q ON q.id = l.queue WHERE q.name = %s ORDER BY l.id;
+
+-- name: page_waiting
+SELECT j.rank, j.arrival, j.seq, {job}
+FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue JOIN muskox.lanes AS l ON l.id = j.lane
+WHERE j.lane = %(lane)s AND j.state = 0 AND (j.rank, j.arrival, j.seq) > (%(rank)s, %(moment)s, %(seq)s)
+ORDER BY j.rank, j.arrival, j.seq
+LIMIT %(limit)s;
+
+-- name: page_delayed
+SELECT 0, j.due, j.seq, {job}
+FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue JOIN muskox.lanes AS l ON l.id = j.lane
+WHERE j.state = 1 AND j.lane = ANY (%(lanes)s::integer[]) AND (j.due, j.seq) > (%(moment)s, %(seq)s)
+ORDER BY j.due, j.seq
+LIMIT %(limit)s;
+
+-- name: page_active
+-- The number of active jobs is bounded by the slots there are, so they may be sorted.
+SELECT 0, j.started, j.seq, {job}
+FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue JOIN muskox.lanes AS l ON l.id = j.lane
+WHERE j.state = 3 AND j.lane = ANY (%(lanes)s::integer[]) AND (j.started, j.seq) > (%(moment)s, %(seq)s)
+ORDER BY j.started, j.seq
+LIMIT %(limit)s;
+
+-- name: page_ended
+SELECT 0, j.ended, j.seq, {job}
+FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue JOIN muskox.lanes AS l ON l.id = j.lane
+WHERE j.queue = %(queue)s AND j.state = %(state)s AND j.ended IS NOT NULL AND j.lane = ANY (%(lanes)s::integer[])
+  AND (%(first)s OR (j.ended, j.seq) < (%(moment)s, %(seq)s))
+ORDER BY j.ended DESC, j.seq DESC
+LIMIT %(limit)s;
+
+-- name: pack_waiting
+-- Lane by lane along the index, and then as a claim would choose among them.
+SELECT j.seq, j.arrival, j.clear_at, {job}
+FROM muskox.queues AS q
+JOIN muskox.lanes AS l ON l.queue = q.id
+CROSS JOIN LATERAL (
+    SELECT one.ctid, one.*
+    FROM muskox.jobs AS one
+    WHERE one.lane = l.id AND one.state = 0
+    ORDER BY one.rank, one.arrival, one.seq
+    LIMIT %(limit)s
+) AS j
+WHERE q.name = %(queue)s
+ORDER BY j.rank, j.arrival, j.seq
+LIMIT %(limit)s;
+
+-- name: pack_delayed
+SELECT j.seq, j.arrival, j.clear_at, {job}
+FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue JOIN muskox.lanes AS l ON l.id = j.lane
+WHERE j.state = 1 AND q.name = %(queue)s
+ORDER BY j.due, j.seq
+LIMIT %(limit)s;
+
+-- name: pack_ended
+SELECT j.seq, j.arrival, j.clear_at, {job}
+FROM muskox.queues AS q JOIN muskox.jobs AS j ON j.queue = q.id JOIN muskox.lanes AS l ON l.id = j.lane
+WHERE q.name = %(queue)s AND j.state = %(state)s AND j.ended IS NOT NULL
+ORDER BY j.ended, j.seq
+LIMIT %(limit)s;
+
+-- name: lines_of
+SELECT job, number, at, text FROM muskox.logs WHERE job = ANY (%s::bigint[]) ORDER BY job, number;
+
+-- name: adopt
+SELECT stored, bells FROM muskox.adopt(%s, %s);
+
+-- name: logs
+SELECT g.number, g.at, g.text
+FROM muskox.queues AS q JOIN muskox.jobs AS j ON j.queue = q.id JOIN muskox.logs AS g ON g.job = j.seq
+WHERE q.name = %s AND j.id = %s AND g.number > %s
+ORDER BY g.number
+LIMIT %s;
+
+-- name: counts
+-- The moment, then a row per lane; `oldest` only where something waits, found among at most 64 priorities. Lanes that
+-- were made for an add that was rolled back never had a job: they are left out, and so is a queue that has no others.
+SELECT muskox.moment(%s), q.name, q.paused, c.name, c.waiting, c.delayed, c.blocked, c.active, c.completed, c.failed,
+       c.cancelled, CASE WHEN c.waiting > 0 THEN (SELECT min(o.arrival) FROM muskox.oldest(c.lane) AS o) END
+FROM muskox.queues AS q
+LEFT JOIN (muskox.lanes AS l JOIN muskox.counted AS f ON f.lane = l.id)
+       AS c (id, queue, name, label, lane, waiting, delayed, blocked, active, completed, failed, cancelled) ON c.queue = q.id
+WHERE c.lane IS NOT NULL OR q.paused OR NOT EXISTS (SELECT FROM muskox.lanes AS l WHERE l.queue = q.id)
+ORDER BY q.id, c.lane;
+
+-- name: workers
+SELECT now.now - w.at, w.record
+FROM muskox.workers AS w, muskox.moment(%s) AS now (now)
+WHERE w.at >= now.now - %s
+ORDER BY w.at, w.id;
+
+-- name: audit_counts
+SELECT q.name, l.name, COALESCE(c.waiting, 0), COALESCE(c.delayed, 0), COALESCE(c.blocked, 0), COALESCE(c.active, 0),
+       COALESCE(c.completed, 0), COALESCE(c.failed, 0), COALESCE(c.cancelled, 0),
+       COALESCE(r.waiting, 0), COALESCE(r.delayed, 0), COALESCE(r.blocked, 0), COALESCE(r.active, 0),
+       COALESCE(r.completed, 0), COALESCE(r.failed, 0), COALESCE(r.cancelled, 0)
+FROM muskox.lanes AS l
+JOIN muskox.queues AS q ON q.id = l.queue
+LEFT JOIN muskox.counted AS c ON c.lane = l.id
+LEFT JOIN (
+    SELECT j.lane, count(*) FILTER (WHERE j.state = 0) AS waiting, count(*) FILTER (WHERE j.state = 1) AS delayed,
+           count(*) FILTER (WHERE j.state = 2) AS blocked, count(*) FILTER (WHERE j.state = 3) AS active,
+           count(*) FILTER (WHERE j.state = 4) AS completed, count(*) FILTER (WHERE j.state = 5) AS failed,
+           count(*) FILTER (WHERE j.state = 6) AS cancelled
+    FROM muskox.jobs AS j
+    GROUP BY j.lane
+) AS r ON r.lane = l.id;
+
+-- name: audit_active
+SELECT q.name, j.id
+FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue
+WHERE j.state = 3 AND (j.token IS NULL OR j.lease_until IS NULL OR j.attempt < 1);
+
+-- name: audit_shape
+SELECT q.name, j.id, j.state
+FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue
+WHERE (j.state = 1) <> (j.due IS NOT NULL) OR (j.state >= 4) <> (j.ended IS NOT NULL) OR j.state NOT BETWEEN 0 AND 6;
+
+-- name: audit_lanes
+SELECT j.id FROM muskox.jobs AS j LEFT JOIN muskox.lanes AS l ON l.id = j.lane WHERE l.id IS NULL OR l.queue <> j.queue;
+
+-- name: audit_lines
+SELECT DISTINCT g.job FROM muskox.logs AS g WHERE NOT EXISTS (SELECT FROM muskox.jobs AS j WHERE j.seq = g.job);
+
+-- name: audit_events
+-- Records that no offset leads to and that wait for none, and offsets that lead nowhere or do not follow each other.
+SELECT 'event record ' || e.id || ' has no offset'
+FROM muskox.events AS e
+WHERE NOT EXISTS (SELECT FROM muskox.offsets AS o WHERE o.event = e.id)
+  AND NOT EXISTS (SELECT FROM muskox.pending AS p WHERE p.event = e.id)
+UNION ALL
+SELECT 'offset ' || o.first || ' has no event record'
+FROM muskox.offsets AS o
+WHERE NOT EXISTS (SELECT FROM muskox.events AS e WHERE e.id = o.event)
+UNION ALL
+SELECT 'after offset ' || s.first + s.size - 1 || ' comes ' || s.next
+FROM (SELECT o.first, o.size, lead(o.first) OVER (ORDER BY o.first) AS next FROM muskox.offsets AS o) AS s
+WHERE s.next <> s.first + s.size;

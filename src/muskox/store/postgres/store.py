@@ -1,0 +1,384 @@
+"""The PostgreSQL store: each verb of the protocol as one function of the database, called once.
+
+The functions are in `migrations/`; here stands how they are asked and what
+becomes of their answers. Connections are another module's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from muskox.core.events import Event, pack
+from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Retention
+from muskox.core.life import MOVES, Complete, Settlement
+from muskox.core.seam import World
+from muskox.store.postgres import adding, moving, rows, settling
+from muskox.store.postgres.adding import Lane
+from muskox.store.postgres.bells import EVENTS, Bells
+from muskox.store.postgres.connections import Connection, Connections
+from muskox.store.postgres.levels import Levels
+from muskox.store.postgres.location import Location, parse
+from muskox.store.postgres.looks import Looks
+from muskox.store.postgres.rows import NUMBER
+from muskox.store.postgres.schema import Schema
+from muskox.store.postgres.within import Within
+from muskox.store.protocol import (
+    Added,
+    Finding,
+    Found,
+    LogLine,
+    Note,
+    Packed,
+    QueueCounts,
+    Recovered,
+    Selection,
+    Traits,
+    Want,
+    WorkerRecord,
+)
+
+__all__ = ["PostgresStore", "connect"]
+
+MOST_EVENTS = 100_000
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+Step = Callable[[Connection], Awaitable[T]]
+
+
+def connect(url: str, world: World) -> PostgresStore:
+    """Make the store for a `postgresql:` URL; see `location.parse` for its forms."""
+    return PostgresStore(parse(url), world)
+
+
+class PostgresStore:
+    """A store in one schema of a database. Its connections belong to the event loop in which it was opened."""
+
+    def __init__(self, location: Location, world: World) -> None:
+        self.traits = Traits(loop_bound=True, within=True)
+        self._location = location
+        self._world = world
+        self._schema = Schema(location)
+        self._looks = Looks(self._schema)
+        self._levels = Levels.of(location.durability)
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._names: dict[int, tuple[str, str]] = {}
+        self._connections = Connections(location, world, self._forget)
+        self._bells = Bells(location, self._schema, self._connections, world)
+        self._within = Within(location, self._schema, world, self._bells.channel, self._levels)
+        self._opening = asyncio.Lock()
+        self._opened = False
+
+    # --- opening -----------------------------------------------------------------
+
+    async def open(self) -> None:
+        async with self._opening:
+            if not self._opened:
+                await self._connections.run(self._schema.prepare)
+                self._opened = True
+
+    async def close(self) -> None:
+        await self._bells.close()
+        await self._connections.close()
+
+    async def migrate(self) -> list[str]:
+        return await self._connections.run(self._schema.apply)
+
+    # --- the life of jobs --------------------------------------------------------
+
+    async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
+        if within is not None:
+            return await self._within.add(jobs, within)
+        if not jobs:
+            return []
+        data = adding.data_of(jobs)
+        await self._learn(adding.lanes_of(jobs))
+        values = adding.values(jobs, data, self._lanes, now=self._now(), level=self._levels.add)
+        while True:
+            at, known, bells = await self._one("add", values)
+            self._bells.ring(bells)
+            if not known:
+                return rows.added(jobs, at)
+            stored = await self._stored([jobs[place - 1] for place in known])
+            if stored is not None:
+                return adding.answers(jobs, at, known, stored)
+            # Somebody has removed one of them in this moment: it can be stored now.
+
+    async def _stored(self, jobs: Sequence[NewJob] | Sequence[Job]) -> dict[tuple[str, str], Job] | None:
+        """The jobs that are there under those queues and ids; None when one is not."""
+        wanted = {(job.queue, job.id) for job in jobs}
+        values = rows.texts(queue for queue, _ in wanted), rows.texts(id for _, id in wanted)
+        found = {(job.queue, job.id): job for job in map(rows.full, await self._all("get_by_queue", values))}
+        return found if len(found) == len(wanted) else None
+
+    def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
+        return self._within.add_here(jobs, connection)
+
+    async def claim(
+        self, wants: Sequence[Want], *, limit: int, worker: str, lease: float, ticket: str = ""
+    ) -> list[Job]:
+        asked = _asked(wants)
+        if limit < 1 or not asked:
+            return []
+        values = (
+            self._now(), self._levels.claim, rows.texts(queue for queue, _, _ in asked),
+            rows.texts(name for _, name, _ in asked), rows.ints(stalls for _, _, stalls in asked), limit, worker,
+            int(lease * 1_000_000), ticket,
+        )  # fmt: skip
+        found = await self._all("claim", values)
+        if not found:
+            return []
+        if any(row[2] not in self._names for row in found):
+            self._remember(await self._all("lanes"))
+        if found[0][1]:
+            self._bells.ring([EVENTS])
+        return [rows.claimed(row, *self._names[row[2]], worker) for row in found]
+
+    async def settle(self, settlements: Sequence[Settlement]) -> list[Lease]:
+        await self._learn({(one.lease.queue, one.lease.name) for one in settlements})
+        plain = [one for one in settlements if type(one) is Complete and settling.plain(one)]
+        others = [one for one in settlements if not settling.plain(one)]
+        lost = await self._complete(plain) if plain else []
+        if others:
+            values = self._now(), self._levels.settle, settling.items(others, self._lanes)
+            places, bells = await self._one("settle", values)
+            self._bells.ring(bells)
+            lost += [others[place].lease for place in places]
+        return lost
+
+    async def _complete(self, done: Sequence[Complete]) -> list[Lease]:
+        ordered, values = settling.completions(done, self._lanes)
+        places, bells = await self._one("complete", (self._now(), self._levels.settle, *values))
+        self._bells.ring(bells)
+        return [ordered[place - 1].lease for place in places or ()]
+
+    async def renew(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        if not leases:
+            return []
+        await self._learn({(one.queue, one.name) for one in leases})
+        values = (
+            self._now(), self._levels.claim, rows.ints(self._lanes[one.queue, one.name][0] for one in leases),
+            rows.texts(one.job_id for one in leases), rows.ints(one.token for one in leases), int(lease * 1_000_000),
+        )  # fmt: skip
+        (places,) = await self._one("renew", values)
+        return [leases[place - 1] for place in places]
+
+    async def annotate(self, notes: Sequence[Note]) -> list[Lease]:
+        if not notes:
+            return []
+        await self._learn({(note.lease.queue, note.lease.name) for note in notes})
+        values = (
+            self._now(), self._levels.claim, settling.notes(notes, self._lanes), settling.MOST_LINES, settling.FULL,
+        )  # fmt: skip
+        places, bells = await self._one("annotate", values)
+        self._bells.ring(bells)
+        return [notes[place].lease for place in places]
+
+    async def promote(self, selection: Selection | None = None, *, limit: int = 1000) -> int:
+        if selection is not None:
+            return await self._change("promote", selection, _states("promote", selection))
+        moved, bells = await self._one("promote", (self._now(), self._levels.move, limit))
+        self._bells.ring(bells)
+        return int(moved)
+
+    async def recover(self, *, limit: int = 1000) -> list[Recovered]:
+        found = await self._all("recover", (self._now(), self._levels.move, limit, DEFAULT_MAX_STALLS))
+        if not found:
+            return []
+        self._bells.ring(found[0][3])
+        values = rows.texts(row[0] for row in found), rows.texts(row[1] for row in found)
+        jobs = {(job.queue, job.id): job for job in map(rows.full, await self._all("get_by_queue", values))}
+        return [Recovered(jobs[queue, id], worker) for queue, id, worker, _ in found if (queue, id) in jobs]
+
+    async def clear(self, rules: Mapping[str, Retention], *, limit: int = 1000) -> int:
+        every = {**rules, "": Retention()}
+        values = (
+            self._now(), self._levels.move, rows.texts(every),
+            rows.ints(int(rule.completed_for * 1_000_000) for rule in every.values()),
+            rows.ints(int(rule.completed_most) for rule in every.values()),
+            rows.ints(int(rule.failed_for * 1_000_000) for rule in every.values()),
+            rows.ints(int(rule.failed_most) for rule in every.values()), limit, MOST_EVENTS,
+        )  # fmt: skip
+        (cleared,) = await self._one("clear", values)
+        return int(cleared)
+
+    # --- by hand -----------------------------------------------------------------
+
+    async def retry(self, selection: Selection) -> int:
+        return await self._change("retry", selection, _states("retry", selection))
+
+    async def cancel(self, selection: Selection) -> int:
+        return await self._change("cancel", selection, _states("cancel", selection))
+
+    async def remove(self, selection: Selection) -> int:
+        states = selection.states
+        if selection.ids is None and not states:
+            states = tuple(state for state in JobState if state is not JobState.ACTIVE)
+        return await self._change("remove", selection, states or tuple(JobState))
+
+    async def _change(self, verb: str, selection: Selection, states: Sequence[JobState]) -> int:
+        if not states:
+            return 0
+        values = (
+            self._now(), verb, selection.queue, None if selection.ids is None else rows.texts(selection.ids),
+            rows.ints(NUMBER[state] for state in states), rows.texts(selection.names) if selection.names else None,
+            selection.limit,
+        )  # fmt: skip
+        moved, bells = await self._one("change", values)
+        self._bells.ring(bells)
+        return int(moved)
+
+    async def update(self, queue: str, id: str, data: str) -> Job | None:
+        states = rows.ints(NUMBER[state] for state in MOVES["update"])
+        (bells,) = await self._one("update_data", (self._now(), queue, id, data, states))
+        self._bells.ring(bells)
+        return (await self.get(queue, [id]))[0]
+
+    async def pause(self, queue: str, paused: bool) -> bool:
+        changed, bells = await self._one("pause", (self._now(), queue, paused))
+        self._bells.ring(bells)
+        return bool(changed)
+
+    # --- moving house ------------------------------------------------------------
+
+    async def pack(self, queue: str, state: JobState, *, limit: int = 100) -> list[Packed]:
+        return await self._connections.run(
+            partial(moving.pack, schema=self._schema, queue=queue, state=state, limit=limit)
+        )
+
+    async def adopt(self, jobs: Sequence[Packed]) -> list[Added]:
+        if not jobs:
+            return []
+        await self._learn({(one.job.queue, one.job.name) for one in jobs})
+        while True:
+            places, bells = await self._one("adopt", (self._now(), moving.items(jobs, self._lanes)))
+            self._bells.ring(bells)
+            made = set(places)
+            others = [one.job for place, one in enumerate(jobs) if place not in made]
+            stored = await self._stored(others) if others else {}
+            if stored is not None:
+                return [
+                    Added(one.job, True) if place in made else Added(stored[one.job.queue, one.job.id], False)
+                    for place, one in enumerate(jobs)
+                ]
+            # Somebody has removed one of them in this moment: it can be stored now.
+
+    # --- looking -----------------------------------------------------------------
+
+    async def get(self, queue: str, ids: Sequence[str]) -> list[Job | None]:
+        return await self._connections.run(partial(self._looks.get, queue=queue, ids=ids)) if ids else []
+
+    async def find(self, selection: Selection, *, after: str | None = None) -> Found:
+        return await self._connections.run(partial(self._looks.find, selection=selection, after=after))
+
+    async def logs(self, queue: str, id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
+        return await self._connections.run(partial(self._looks.logs, queue=queue, id=id, after=after, limit=limit))
+
+    async def counts(self, queues: Sequence[str] = ()) -> list[QueueCounts]:
+        return await self._connections.run(partial(self._looks.counts, queues=queues, now=self._now()))
+
+    async def workers(self) -> list[WorkerRecord]:
+        return await self._connections.run(partial(self._looks.workers, now=self._now()))
+
+    async def audit(self) -> list[Finding]:
+        return await self._connections.run(self._looks.audit)
+
+    # --- hints, events, workers --------------------------------------------------
+
+    async def wait(self, queues: Sequence[str], *, seconds: float) -> None:
+        bell = self._bells.bell(queues)
+        try:
+            if await self._bells.expect(queues):
+                await bell.wait(seconds if self._bells.hearing else min(seconds, self._bells.poll))
+        finally:
+            self._bells.drop(bell)
+
+    async def events(
+        self, *, after: int, queue: str | None = None, limit: int = 1000, seconds: float = 0.0
+    ) -> list[Event]:
+        until = self._world.monotonic() + seconds
+        while True:
+            bell = self._bells.bell([EVENTS]) if seconds > 0 and after >= 0 else None
+            try:
+                if bell is not None:
+                    await self._bells.expect([EVENTS])
+                found = await self._connections.run(
+                    partial(self._looks.events, after=after, queue=queue, limit=limit, now=self._now())
+                )
+                left = until - self._world.monotonic()
+                if found or left <= 0 or bell is None:
+                    return found
+                await bell.wait(min(left, self._bells.poll))
+            finally:
+                if bell is not None:
+                    self._bells.drop(bell)
+
+    async def publish(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        values = (
+            self._now(), rows.texts(event.queue for event in events), rows.texts(event.kind for event in events),
+            rows.texts(rows.pure(pack([msgspec.structs.astuple(event)[3:]])) for event in events),
+        )  # fmt: skip
+        (bells,) = await self._one("publish", values)
+        self._bells.ring(bells)
+
+    async def beat(self, worker: WorkerRecord, *, gone: bool = False) -> None:
+        record = None if gone else msgspec.json.encode(worker).decode()
+        await self._one("beat", (self._now(), self._levels.claim, worker.id, record))
+
+    # --- what all verbs need -----------------------------------------------------
+
+    def _now(self) -> int | None:
+        """The moment in a world of its own; None leaves it to the server."""
+        return int(self._world.now() * 1_000_000) if self._world.simulated else None
+
+    async def _all(self, name: str, values: Row = ()) -> list[Row]:
+        said = self._schema[name]
+
+        async def step(db: Connection) -> list[Row]:
+            return await (await db.execute(said, values)).fetchall()
+
+        return await self._connections.run(step)
+
+    async def _one(self, name: str, values: Row) -> Row:
+        return (await self._all(name, values))[0]
+
+    async def _learn(self, lanes: set[tuple[str, str]]) -> None:
+        """Know the numbers of lanes, which are made if there are none. Lanes are never deleted."""
+        missing = sorted(lanes - self._lanes.keys())
+        if missing:
+            values = rows.texts(queue for queue, _ in missing), rows.texts(name for _, name in missing)
+            self._remember(await self._all("find_lanes", values))
+
+    def _remember(self, lanes: Sequence[Row]) -> None:
+        for queue, name, number, lane in lanes:
+            self._lanes[queue, name] = number, lane
+            self._names[lane] = queue, name
+
+    def _forget(self) -> None:
+        """A server that was lost may come back from a backup, in which other lanes have these numbers."""
+        self._lanes.clear()
+        self._names.clear()
+
+
+def _asked(wants: Sequence[Want]) -> list[tuple[str, str | None, int | None]]:
+    """What is wanted as rows: queue, name (None: any), and the stalls allowed where something is said."""
+    found: list[tuple[str, str | None, int | None]] = []
+    for want in wants:
+        rest = want.max_stalls.get("")
+        if want.names is None:
+            found.append((want.queue, None, rest))
+            found += [(want.queue, name, stalls) for name, stalls in want.max_stalls.items() if name]
+        else:
+            found += [(want.queue, name, want.max_stalls.get(name, rest)) for name in sorted(want.names)]
+    return found
+
+
+def _states(verb: str, selection: Selection) -> list[JobState]:
+    return [state for state in selection.states or tuple(JobState) if state in MOVES[verb]]

@@ -1,0 +1,153 @@
+"""Adds jobs inside the transaction of a caller, on the caller's connection.
+
+The transaction stays the caller's: nothing here commits it. What must not be
+held until the caller commits, new lanes and tables, is made on another one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import errors
+from psycopg.rows import tuple_row
+
+from muskox.core.errors import OptionError, StoreUnavailable
+from muskox.core.job import NewJob
+from muskox.core.seam import World
+from muskox.store.postgres import adding, lenders, rows
+from muskox.store.postgres.adding import Lane
+from muskox.store.postgres.levels import Levels
+from muskox.store.postgres.location import Location
+from muskox.store.postgres.schema import Schema
+from muskox.store.postgres.trouble import translate
+from muskox.store.protocol import Added
+
+__all__ = ["Within"]
+
+_Status = psycopg.pq.TransactionStatus
+
+Row = tuple[Any, ...]
+
+
+class Within:
+    """Adds on the connections of callers, from any thread and any event loop."""
+
+    def __init__(self, location: Location, schema: Schema, world: World, channel: str, levels: Levels) -> None:
+        self._location = location
+        self._schema = schema
+        self._world = world
+        self._channel = channel
+        self._levels = levels
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._identity: str | None = None
+        self._learning = threading.Lock()
+
+    def add_here(self, jobs: Sequence[NewJob], given: Any) -> list[Added]:
+        """Add in the caller's thread, on a blocking connection."""
+        found = lenders.find(given)
+        if not jobs:
+            return []
+        data = adding.data_of(jobs)
+        self._learn(jobs)
+        with self._translated(), _begun(found), found.transaction():
+            self._check_identity(self._ask(found, "identity"))
+            [(at, known, _)] = self._ask(found, "add", self._values(jobs, data))
+            if not known:
+                return rows.added(jobs, at)
+            there = self._ask(found, "get_by_queue", self._wanted(jobs, known))
+            return self._answers(jobs, at, known, there)
+
+    async def add(self, jobs: Sequence[NewJob], given: Any) -> list[Added]:
+        """Add on an asynchronous connection of this loop, or as `add_here` on a blocking one."""
+        if not lenders.is_asynchronous(given):
+            return self.add_here(jobs, given)
+        found = await lenders.find_async(given)
+        if not jobs:
+            return []
+        data = adding.data_of(jobs)
+        self._learn(jobs)
+        with self._translated():
+            if found.info.transaction_status == _Status.IDLE:
+                await found.execute("SELECT 1")
+            async with found.transaction():
+                self._check_identity(await self._ask_later(found, "identity"))
+                [(at, known, _)] = await self._ask_later(found, "add", self._values(jobs, data))
+                if not known:
+                    return rows.added(jobs, at)
+                there = await self._ask_later(found, "get_by_queue", self._wanted(jobs, known))
+                return self._answers(jobs, at, known, there)
+
+    # --- on the caller's connection ----------------------------------------------
+
+    def _ask(self, connection: psycopg.Connection[Any], name: str, values: Row = ()) -> list[Row]:
+        # A cursor of our own, whatever rows and cursors the caller has chosen.
+        with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+            return cursor.execute(self._schema[name], values, prepare=False).fetchall()
+
+    async def _ask_later(self, connection: psycopg.AsyncConnection[Any], name: str, values: Row = ()) -> list[Row]:
+        async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+            return await (await cursor.execute(self._schema[name], values, prepare=False)).fetchall()
+
+    def _values(self, jobs: Sequence[NewJob], data: str) -> Row:
+        now = int(self._world.now() * 1_000_000) if self._world.simulated else None
+        return adding.values(jobs, data, self._lanes, now=now, level=self._levels.add, within=self._channel)
+
+    def _wanted(self, jobs: Sequence[NewJob], known: Sequence[int]) -> Row:
+        wanted = {(jobs[place - 1].queue, jobs[place - 1].id) for place in known}
+        return rows.texts(queue for queue, _ in wanted), rows.texts(id for _, id in wanted)
+
+    def _answers(self, jobs: Sequence[NewJob], at: int, known: Sequence[int], there: list[Row]) -> list[Added]:
+        stored = {(job.queue, job.id): job for job in map(rows.full, there)}
+        if any((jobs[place - 1].queue, jobs[place - 1].id) not in stored for place in known):
+            raise StoreUnavailable("a job with that id is being removed at this moment; repeat the transaction")
+        return adding.answers(jobs, at, known, stored)
+
+    def _check_identity(self, found: list[Row]) -> None:
+        if [(self._identity,)] != found:
+            raise OptionError(
+                f"within= is a connection to another database, but the jobs are kept in {self._location.said}, "
+                f"schema {self._location.schema}; a transaction covers one database, so give one on the same"
+            )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
+            raise OptionError(
+                f"within= is a connection to a database without schema {self._location.schema}, but the jobs are kept "
+                f"in {self._location.said}; a transaction covers one database, so give one on the same"
+            ) from error
+        except psycopg.Error as error:
+            raise translate(error, self._location) from error
+
+    # --- on a connection of our own ----------------------------------------------
+
+    def _learn(self, jobs: Sequence[NewJob]) -> None:
+        """Know the lanes of the jobs and who the store is; lanes and tables are made if there are none."""
+        with self._learning:
+            missing = sorted(adding.lanes_of(jobs) - self._lanes.keys())
+            if not missing and self._identity is not None:
+                return
+            try:
+                with psycopg.connect(self._location.conninfo, autocommit=True, prepare_threshold=None) as connection:
+                    if self._identity is None and self._location.migrate:
+                        self._schema.apply_here(connection)
+                    [(self._identity,)] = self._ask(connection, "identity")
+                    names = rows.texts(queue for queue, _ in missing), rows.texts(name for _, name in missing)
+                    for queue, name, number, lane in self._ask(connection, "find_lanes", names):
+                        self._lanes[queue, name] = number, lane
+            except psycopg.Error as error:
+                raise translate(error, self._location) from error
+
+
+@contextmanager
+def _begun(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Begin the caller's transaction if nothing was said in it yet; the driver would take ours for all of it."""
+    if connection.info.transaction_status == _Status.IDLE:
+        connection.execute("SELECT 1")
+    yield
