@@ -20,7 +20,7 @@ __all__ = ["Plan", "compare"]
 
 MOST_JOBS = {"add": 60_000, "bulk": 300_000, "drain": 200_000}
 LEAST_JOBS = 200
-FIRST = {"add": 100, "bulk": 1000, "drain": 300}
+FIRST = {"add": 300, "bulk": 1000, "drain": 1000}
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -57,7 +57,6 @@ class _Contest:
         self.say = say
         self.peers = peers
         self.sides: dict[str, Side] = {}
-        self.jobs: dict[str, dict[str, int]] = {}
         standings = {peer.name: Standing.of(peer, version(peer.pins)) for peer in peers}
         self.comparison = Comparison(plan.store, msgspec.structs.asdict(plan), standings)
 
@@ -69,27 +68,29 @@ class _Contest:
                 side = self.sides[peer.name] = Side(peer, self.plan.store, self.plan.server)
                 self.comparison.sides[peer.name].tries = tries = self._best_slots(side)
                 self.comparison.sides[peer.name].settings = peer.settings.format(slots=side.slots)
-                rates = {
-                    "add": self._trial(side.add, "add"),
-                    "bulk": self._trial(side.bulk, "bulk"),
-                    "drain": max(tries.values()),
-                }
-                self.jobs[peer.name] = {
-                    verb: int(min(max(rate * self.plan.seconds, LEAST_JOBS), MOST_JOBS[verb]))
-                    for verb, rate in rates.items()
-                }
-                self.comparison.sides[peer.name].jobs = self.jobs[peer.name]
+                rates = {"add": self._trial(side.add, "add"), "bulk": self._trial(side.bulk, "bulk")}
+                for verb, rate in (rates | {"drain": max(tries.values())}).items():
+                    self._plan_jobs(peer.name, verb, rate)
+
+    def _plan_jobs(self, name: str, verb: str, rate: float) -> None:
+        """See how many jobs take about the planned time; each round is planned by the one before it."""
+        jobs = int(min(max(rate * self.plan.seconds, LEAST_JOBS), MOST_JOBS[verb]))
+        self.comparison.sides[name].jobs[verb] = jobs
 
     def measure(self) -> None:
-        """Take each figure of all sides in turn, round by round; what a job takes in the store only once."""
+        """Take each figure of all sides in turn, round by round; what a job takes in the store only once.
+
+        Who begins changes from round to round, so that nobody always follows the same neighbour's disk writes.
+        """
         for number in range(self.plan.rounds):
             for verb in ("add", "bulk", "drain"):
-                for name in list(self.sides):
+                for name in self._turn(number):
                     self.say(f"round {number + 1} of {self.plan.rounds}, {verb}: {name}")
                     with self._excused(name):
-                        rate = getattr(self.sides[name], verb)(self.jobs[name][verb])
+                        rate = getattr(self.sides[name], verb)(self.comparison.sides[name].jobs[verb])
+                        self._plan_jobs(name, verb, rate)
                         self._note(name, {verb: rate})
-            for name in list(self.sides):
+            for name in self._turn(number):
                 self.say(f"round {number + 1} of {self.plan.rounds}, idle: {name}")
                 with self._excused(name):
                     self._note(name, msgspec.structs.asdict(self.sides[name].idle(self.plan.samples, self.plan.calm)))
@@ -97,6 +98,11 @@ class _Contest:
             self.say(f"bytes of a waiting job: {name}")
             with self._excused(name):
                 self._note(name, {"bytes": self.sides[name].bytes_each(self.plan.waiting)})
+
+    def _turn(self, number: int) -> list[str]:
+        names = list(self.sides)
+        first = number % max(1, len(names))
+        return names[first:] + names[:first]
 
     @contextlib.contextmanager
     def _excused(self, name: str) -> Iterator[None]:
