@@ -82,7 +82,8 @@ class Queue:
 
     def new(self, name: str, data: Any = None, **options: Unpack[AddOptions]) -> NewJob:
         """Make a job to be added later, with `add_many`; takes what `add` takes and checks it the same way."""
-        check_job_name(name)
+        if type(name) is not str:  # else it is checked with the rest
+            check_job_name(name)
         wanted, priority, delay = NO_OPTIONS, None, 0.0
         if options:  # most jobs say nothing for themselves, and many are added at once
             wanted, priority = _options(options), options.get("priority")
@@ -139,6 +140,8 @@ class Queue:
         return [self._made(item) for item in items]
 
     def _made(self, item: Item) -> NewJob:
+        if type(item) is tuple and len(item) == 2 and type(item[0]) is str:
+            return self.new(*item)
         match item:
             case NewJob():
                 if item.queue != self.name:

@@ -221,6 +221,13 @@ async def test_fault_d03_ids_and_names_are_kept_to_the_letter(store, text):
     assert await store.settle([Complete(claimed.lease)]) == []
 
 
+async def test_fault_d03_odd_ids_added_together_are_kept_to_the_letter(store):
+    await store.add([new(text, data=f'"{at}"') for at, text in enumerate(ODD_NAMES)])
+
+    found = await store.get("files", ODD_NAMES)
+    assert [(job.id, job.data) for job in found] == [(text, str(at)) for at, text in enumerate(ODD_NAMES)]
+
+
 async def test_fault_d03_normalisation_twins_are_two_jobs(store):
     added = await store.add([new("e\u0301"), new("\u00e9")])
 

@@ -44,20 +44,20 @@ class RealWorld:
         The fraction keeps ids of one process in the order in which they were
         made (RFC 9562, section 6.2, method 3).
         """
-        ticks = time.time_ns() * 4096 // 1_000_000
+        milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+        ticks = milliseconds << 12 | rest * 4096 // 1_000_000
         with self._lock:
-            self._last = ticks = max(ticks, self._last + 1)
-        text = f"{_layout(ticks >> 12, ticks & 0xFFF, random.getrandbits(62)):032x}"
-        # By hand, since uuid.UUID takes three times as long to do the same.
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+            if ticks <= self._last:
+                ticks = self._last + 1
+            self._last = ticks
+        chance = random.getrandbits(62)
+        # By hand, since uuid.UUID takes four times as long to do the same; 7 is the version, 8 the variant.
+        return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031 - half the time of an f-string
+            ticks >> 28, ticks >> 12 & 0xFFFF, ticks & 0xFFF, 0x8000 | chance >> 48, chance & 0xFFFF_FFFF_FFFF,
+        )  # fmt: skip
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         return asyncio.get_running_loop().create_task(work, name=name)
-
-
-def _layout(milliseconds: int, fraction: int, rest: int) -> int:
-    version, variant = 7, 2
-    return (milliseconds & 0xFFFF_FFFF_FFFF) << 80 | version << 76 | fraction << 64 | variant << 62 | rest

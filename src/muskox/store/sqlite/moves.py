@@ -124,11 +124,12 @@ def _add_alike(tx: Tx, jobs: list[NewJob]) -> list[Added]:
 
 
 def _add_new(tx: Tx, jobs: list[NewJob], values: dict[str, Any]) -> list[Added] | None:
-    """Store them in one statement; None, and nothing stored, when an id is known."""
-    if len(jobs) == 1:
+    """Store them in one statement; None, and nothing stored, when an id is known or there twice."""
+    data_by_id = {job.id: job.data for job in jobs}
+    if not 1 < len(jobs) == len(data_by_id):
         return None
     tx.db.execute("SAVEPOINT adding")
-    done = tx.execute("add_jobs", {**values, "pairs": text([(job.id, job.data) for job in jobs])})
+    done = tx.execute("add_jobs", {**values, "data_by_id": text(data_by_id)})
     if done.rowcount != len(jobs):
         tx.db.execute("ROLLBACK TO adding")
     tx.db.execute("RELEASE adding")

@@ -46,11 +46,10 @@ WHERE id = ?;
 INSERT INTO muskox_events (first, size, queue, kind, at, body) VALUES (?, ?, ?, ?, ?, ?);
 
 -- name: add_jobs
--- :pairs is [[id, data], …]; all else is the same for all of them. Known ids are left as they are.
+-- :data_by_id is {id: data, …}; all else is the same for all of them. Known ids are left as they are.
 INSERT INTO muskox_jobs (queue, lane, id, state, priority, arrival, due, attempts, max_stalls, added, options, data)
-SELECT :queue, :lane, json_extract(value, '$[0]'), :state, :priority, :arrival, :due, :attempts, :max_stalls, :now,
-       :options, json_extract(value, '$[1]')
-FROM json_each(:pairs)
+SELECT :queue, :lane, key, :state, :priority, :arrival, :due, :attempts, :max_stalls, :now, :options, value
+FROM json_each(:data_by_id)
 WHERE TRUE
 ON CONFLICT (queue, id) DO NOTHING;
 
