@@ -29,6 +29,7 @@ from muskox.core.events import Event, JobEvent
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Job, JobState, NewJob, Options, Retention
 from muskox.core.seam import World
+from muskox.moving import Moved
 from muskox.processors import AppQueue, BoundProcessor, Processor, on, process, process_others
 from muskox.queue import Queue
 from muskox.runtime.active import ActiveJob, SyncActiveJob
@@ -55,6 +56,7 @@ __all__ = [
     "JobState",
     "LeaseLost",
     "LogLine",
+    "Moved",
     "Muskox",
     "MuskoxError",
     "NewJob",

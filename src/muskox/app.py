@@ -20,6 +20,7 @@ from muskox.core.errors import OptionError
 from muskox.core.events import Event, check_kind
 from muskox.core.job import Retention, check_queue_name
 from muskox.core.seam import World
+from muskox.moving import ENDED, UNENDED, Moved, move
 from muskox.processors import AppQueue, Processor, include
 from muskox.runtime.registry import Listener, Registry
 from muskox.runtime.world import RealWorld
@@ -135,6 +136,16 @@ class Muskox:
     async def migrate(self) -> list[str]:
         """Bring the store's tables up to date, which opening it does too; returns what was done."""
         return await (await self.store()).migrate()
+
+    async def move_to(self, other: Muskox, *, ended: bool = False) -> Moved:
+        """Carry the jobs of this store to that of another app: waiting, delayed and failed ones, as they are.
+
+        With `ended` completed and cancelled ones too. No worker may live on this store, and the queues are paused in
+        both until the end; interrupted, it goes on where it was when it is asked for again. Raises `WrongState` when
+        it cannot be begun yet.
+        """
+        states = (*UNENDED, *ENDED) if ended else UNENDED
+        return await move(await self.store(), await other.store(), self.world, states=states)
 
     def events(
         self, *, queue: str | None = None, after: int | None = None, kinds: Collection[str] | None = None
@@ -281,6 +292,7 @@ class SyncMuskox(Blocking[Muskox]):
     workers = blocking(Muskox.workers)
     audit = blocking(Muskox.audit)
     migrate = blocking(Muskox.migrate)
+    move_to = blocking(Muskox.move_to)
 
     def events(
         self, *, queue: str | None = None, after: int | None = None, kinds: Collection[str] | None = None

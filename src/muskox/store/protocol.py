@@ -91,9 +91,9 @@ class LogLine(msgspec.Struct, frozen=True):
 class Packed(msgspec.Struct, frozen=True):
     """A job with what a store keeps beside it, so that another store can take it over as it is.
 
-    `arrival_us` is since when it waits, or will: its place in the line goes by it, and its age. `clear_us` is when
-    it is cleared, None where the rule of its queue says so. Neither an active job nor one that waits for others
-    can be packed: somebody speaks for it.
+    `arrival_us` is since when it waits, or will: its place in the line goes by it, and its age; of an ended job it
+    says nothing. `clear_us` is when it is cleared, None where the rule of its queue says so. Neither an active job
+    nor one that waits for others can be packed: somebody speaks for it.
     """
 
     job: Job

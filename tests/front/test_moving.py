@@ -1,0 +1,492 @@
+"""Moving house: everything arrives once, in its order, whenever the move is interrupted and by whatever."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from contextlib import AsyncExitStack
+
+import msgspec
+import pytest
+
+from muskox import JobState, LeaseLost, Muskox, NewJob, OptionError, StoreError, StoreUnavailable, WrongState, moving
+from muskox.core.life import Complete, Fail
+from muskox.moving import ENDED, QUEUE, UNENDED, move
+from muskox.runtime.world import RealWorld
+from muskox.store import open_store
+from muskox.store.protocol import Selection, Want, WorkerRecord
+from muskox.testing import FakeWorld
+from tests import processes
+from tests.front import moved
+from tests.store.reading import BROKEN, figures
+from tests.stores import SHARED
+
+KINDS = [kind for kind in ("sqlite", "redis", "postgres") if kind in SHARED]
+PAIRS = [(here, there) for here in KINDS for there in KINDS]
+LIMIT = 60
+QUEUES = ("files", "mail")
+W, D = JobState.WAITING, JobState.DELAYED
+
+
+@pytest.fixture
+def clock():
+    return FakeWorld(seed=1)
+
+
+@pytest.fixture(params=PAIRS, ids="-to-".join)
+async def stores(request, tmp_path, clock):
+    """Two open, empty stores."""
+    async with AsyncExitStack() as stack:
+        found = []
+        for number, kind in enumerate(request.param):
+            (tmp_path / str(number)).mkdir()
+            found.append(await stack.enter_async_context(SHARED[kind](tmp_path / str(number), clock)))
+        yield [store for _, store in found]
+        for _, store in found:
+            assert await store.audit() == []
+
+
+@pytest.fixture
+def source(stores):
+    return stores[0]
+
+
+@pytest.fixture
+def target(stores):
+    return stores[1]
+
+
+async def fill(store, clock, count=20):
+    """Jobs in all states but active, of two queues, three names and three priorities."""
+    for number in range(count):
+        queue, name, priority = QUEUES[number % 2], f"name-{number % 3}", number * 7 % 3
+        delay = 60 if number % 10 == 9 else 0
+        await store.add([NewJob(str(number), queue, name, data=str(number), priority=priority, delay=delay)])
+        clock.advance(0.01)
+    for end in (Complete, lambda lease: Fail(lease, BROKEN)):
+        jobs = await store.claim([Want("files"), Want("mail")], limit=3, worker="w", lease=30)
+        await store.settle([end(job.lease) for job in jobs])
+    await store.cancel(Selection("files", ids=("0", "2")))
+
+
+async def packed(store, states=(*UNENDED, *ENDED)):
+    """All there is in a store, in order. Since when an ended job has waited matters to nobody."""
+    return {
+        (queue, state): [
+            one if state in {W, D} else msgspec.structs.replace(one, arrival_us=0)
+            for one in await store.pack(queue, state)
+        ]
+        for queue in QUEUES
+        for state in states
+    }
+
+
+async def run(store, ledger):
+    """A worker that takes what it can get; nothing is kept of what it has run."""
+    while jobs := await store.claim([Want("files"), Want("mail")], limit=5, worker="w", lease=3600):
+        ledger.update((job.queue, job.id) for job in jobs)
+        await store.settle([Complete(job.lease, keep=0) for job in jobs])
+
+
+# --- what is carried ----------------------------------------------------------------------
+
+
+async def test_everything_is_there_as_it_was_here(source, target, clock, monkeypatch):
+    monkeypatch.setattr(moving, "BATCH", 3)
+    await fill(source, clock)
+    before = await packed(source)
+
+    done = await move(source, target, clock, states=(*UNENDED, *ENDED))
+
+    assert await packed(target) == before
+    assert not any((await packed(source)).values())
+    assert (done.carried, done.total, done.known, done.left) == ({"files": 10, "mail": 10}, 20, 0, 0)
+
+
+async def test_ended_jobs_stay_unless_they_are_asked_for(source, target, clock):
+    await fill(source, clock)
+    before = await packed(source)
+
+    await move(source, target, clock)
+
+    assert await packed(target, UNENDED) == {key: jobs for key, jobs in before.items() if key[1] in UNENDED}
+    assert await packed(source, ENDED) == {key: jobs for key, jobs in before.items() if key[1] in ENDED}
+    assert not any((await packed(target, ENDED)).values())
+
+
+async def test_afterwards_nothing_is_left_of_the_move_itself(source, target, clock):
+    await fill(source, clock)
+
+    await move(source, target, clock)
+
+    for store in (source, target):
+        assert await figures(store, QUEUE) == {}
+        assert {counts.paused for counts in await store.counts()} == {False}
+        assert await store.claim([Want(QUEUE)], limit=1, worker="w", lease=30) == []
+
+
+async def test_jobs_that_wait_there_already_go_on_waiting(source, target, clock):
+    await target.add([NewJob("there", "files", "name-0")])
+    await fill(source, clock)
+
+    await move(source, target, clock)
+
+    ledger = Counter()
+    await run(target, ledger)
+    assert ledger["files", "there"] == 1
+
+
+async def test_a_job_that_is_there_already_is_not_doubled(source, target, clock):
+    await source.add([NewJob("a", "files", "resize", "1")])
+    await target.add([NewJob("a", "files", "resize", "2")])
+
+    done = await move(source, target, clock)
+
+    [job] = await target.get("files", ["a"])
+    assert (job.data_text, done.known) == ("2", 1)
+    assert await source.get("files", ["a"]) == [None]
+
+
+async def test_an_empty_store_is_moved_too(source, target, clock):
+    done = await move(source, target, clock)
+
+    assert (done.total, done.left) == (0, 0)
+
+
+@pytest.mark.parametrize(("here", "there"), [(True, False), (False, True), (True, True)])
+async def test_a_paused_queue_is_paused_afterwards(source, target, clock, here, there):
+    await source.add([NewJob("a", "files", "resize"), NewJob("b", "mail", "send")])
+    await source.pause("files", here)
+    await target.pause("files", there)
+
+    await move(source, target, clock)
+
+    assert {counts.queue: counts.paused for counts in await target.counts(QUEUES)} == {"files": True, "mail": False}
+    assert {counts.queue: counts.paused for counts in await source.counts(QUEUES)} == {"files": here, "mail": False}
+
+
+async def test_what_is_added_during_the_move_is_carried_too(source, target, clock):
+    await fill(source, clock)
+    late = [NewJob("late", "files", "resize"), NewJob("new", "other", "thing")]
+
+    class Adding(Passing):
+        async def called(self, verb):
+            if verb == "adopt" and late:
+                await source.add([late.pop()])
+
+    await move(source, Adding(target), clock)
+
+    assert [job.id for job in await target.get("files", ["late"]) + await target.get("other", ["new"])] == [
+        "late",
+        "new",
+    ]
+    assert {counts.paused for counts in [*await source.counts(), *await target.counts()]} == {False}
+
+
+# --- when it is refused -------------------------------------------------------------------
+
+
+async def test_it_is_refused_while_a_worker_lives(source, target, clock):
+    await fill(source, clock)
+    before = await packed(source)
+    await source.beat(WorkerRecord("w", "host-a", 77, (Want("files"),), 5))
+
+    with pytest.raises(WrongState, match=r"1 workers .* are alive, on host-a \(process 77\); stop them first"):
+        await move(source, target, clock)
+
+    assert (await packed(source), await target.counts()) == (before, [])
+    assert {counts.paused for counts in await source.counts()} == {False}
+
+
+async def test_it_is_refused_while_a_job_is_active_and_not_when_its_lease_has_run_out(source, target, clock):
+    await source.add([NewJob("a", "files", "resize")])
+    await source.claim([Want("files")], limit=1, worker="w", lease=30)
+
+    with pytest.raises(WrongState, match="1 jobs of queue files are active though no worker is alive"):
+        await move(source, target, clock)
+    clock.advance(31)
+    await move(source, target, clock)
+
+    assert await figures(target) == {"waiting": 1}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_store_is_not_moved_to_itself(tmp_path, clock, kind):
+    async with SHARED[kind](tmp_path, clock) as (url, store):
+        await store.add([NewJob("a", "files", "resize")])
+        again = open_store(url, clock)
+        await again.open()
+
+        with pytest.raises(OptionError, match="both URLs are of the same store"):
+            await move(store, again, clock)
+
+        assert (await figures(store), await figures(store, QUEUE)) == ({"waiting": 1}, {})
+        await again.close()
+
+
+# --- interruptions ------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process of the mover is gone."""
+
+
+class Passing:
+    """Passes every verb on to a store."""
+
+    def __init__(self, store):
+        self._store = store
+
+    async def called(self, verb):
+        pass
+
+    def __getattr__(self, verb):
+        work = getattr(self._store, verb)
+
+        async def call(*args, **named):
+            await self.called(verb)
+            return await work(*args, **named)
+
+        return call
+
+
+class Mortal:
+    """Lets a mover die at its `last` round trip, before or after that took effect."""
+
+    def __init__(self, last, *, after):
+        self.left = last
+        self.after = after
+
+    def around(self, store):
+        mortal = self
+
+        class Dying(Passing):
+            def __getattr__(self, verb):
+                work = getattr(self._store, verb)
+
+                async def call(*args, **named):
+                    mortal.left -= 1
+                    if mortal.left == 0 and mortal.after:
+                        await work(*args, **named)
+                    if mortal.left <= 0:
+                        raise Killed
+                    return await work(*args, **named)
+
+                return call
+
+        return Dying(store)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_interrupted_at_any_round_trip_nothing_is_lost_or_doubled(source, target, clock, monkeypatch, after):
+    """The mover dies at each of its round trips in turn, and a worker of the new store takes all that it can get."""
+    monkeypatch.setattr(moving, "BATCH", 2)
+    died = last = 0
+    while died == last:
+        last += 1
+        prefix, ledger = f"{last}-", Counter()
+        await source.add([NewJob(f"{prefix}{n}", QUEUES[n % 2], "resize", delay=n // 4 * 60) for n in range(6)])
+        mortal = Mortal(last, after=after)
+        try:
+            await move(mortal.around(source), mortal.around(target), clock, lease=30)
+        except Killed:
+            died += 1
+        await run(target, ledger)
+
+        clock.advance(31)
+        await move(source, target, clock, lease=30)
+        clock.advance(60)
+        await target.promote()
+        await run(target, ledger)
+
+        assert ledger == {(QUEUES[n % 2], f"{prefix}{n}"): 1 for n in range(6)}
+        assert await source.claim([Want(queue) for queue in QUEUES], limit=1, worker="w", lease=30) == []
+        assert {counts.paused for counts in [*await source.counts(), *await target.counts()]} == {False}
+        await target.remove(Selection(QUEUE, states=(D,)))  # what a death between two notes may leave
+    assert last > 20
+
+
+async def test_one_that_was_interrupted_goes_to_no_other_store(source, target, clock, tmp_path):
+    await fill(source, clock)
+    with pytest.raises(Killed):
+        await move(source, Mortal(8, after=True).around(target), clock)
+    clock.advance(31)
+
+    async with SHARED["sqlite"](tmp_path, clock) as (_, other):
+        with pytest.raises(OptionError, match="to another one than this was begun and not ended"):
+            await move(source, other, clock)
+        with pytest.raises(WrongState, match="a move to the store that is left is not ended"):
+            await move(target, other, clock)
+        assert await figures(other) == {}
+
+    await move(source, target, clock)
+
+
+class Silenced(Passing):
+    """The store of a mover that stands still after it has packed, while another does all the work."""
+
+    def __init__(self, store, clock, target):
+        super().__init__(store)
+        self.clock = clock
+        self.target = target
+
+    async def pack(self, *args, **named):
+        found = await self._store.pack(*args, **named)
+        if self.target is not None:
+            target, self.target = self.target, None
+            self.clock.advance(31)
+            await move(self._store, target, self.clock)
+        return found
+
+
+async def test_one_that_was_silent_for_too_long_stops(source, target, clock):
+    await fill(source, clock)
+    before = await packed(source, UNENDED)
+
+    with pytest.raises(LeaseLost, match="another move from this store has begun"):
+        await move(Silenced(source, clock, target), target, clock)
+
+    assert await packed(target, UNENDED) == before
+
+
+class Hasty:
+    """A world in which nobody sleeps: the clock is moved instead."""
+
+    def __init__(self, clock):
+        self._clock = clock
+        self.slept = []
+
+    def __getattr__(self, name):
+        return getattr(self._clock, name)
+
+    async def sleep(self, seconds):
+        self.slept.append(seconds)
+        self._clock.advance(seconds)
+
+
+async def test_one_that_was_killed_is_waited_for(source, target, clock):
+    await fill(source, clock)
+    before = await packed(source, UNENDED)
+    mortal = Mortal(30, after=True)
+    with pytest.raises(Killed):
+        await move(mortal.around(source), mortal.around(target), clock)
+    hasty = Hasty(clock)
+
+    await move(source, target, hasty)
+
+    assert (hasty.slept, await packed(target, UNENDED)) == ([31], before)
+
+
+async def test_a_move_under_way_is_left_alone(source, target, clock):
+    await fill(source, clock)
+    slept = []
+
+    class Still(Hasty):
+        async def sleep(self, seconds):
+            slept.append(seconds)
+
+    class Beside(Passing):
+        async def called(self, verb):
+            if verb == "adopt" and not slept:
+                with pytest.raises(WrongState, match="another move from this store is under way"):
+                    await move(source, target, Still(clock))
+
+    await move(source, Beside(target), clock)
+
+    assert slept == [31, 31]
+
+
+@pytest.mark.parametrize("verb", ["pack", "adopt", "remove", "renew"])
+async def test_a_store_without_an_answer_is_asked_again(source, target, clock, verb):
+    await fill(source, clock)
+    before = await packed(source, UNENDED)
+    times = [2]
+
+    class Napping(Passing):
+        async def called(self, asked):
+            if asked == verb and times[0]:
+                times[0] -= 1
+                raise StoreUnavailable("away on purpose")
+
+    hasty = Hasty(clock)
+    await move(Napping(source), Napping(target), hasty)
+
+    assert (await packed(target, UNENDED), hasty.slept) == (before, [0.5, 1.0])
+
+
+async def test_a_store_that_stays_away_ends_the_move_and_says_how_it_goes_on(source, target, clock):
+    await fill(source, clock)
+
+    class Away(Passing):
+        async def called(self, verb):
+            if verb == "adopt":
+                raise StoreUnavailable("away on purpose")
+
+    with pytest.raises(StoreError, match="away on purpose; the move is not ended: give the command again"):
+        await move(source, Away(target), Hasty(clock))
+    done = await move(source, target, clock)
+
+    assert done.left == 0
+
+
+# --- by the app, and as processes -----------------------------------------------------------
+
+
+async def test_an_app_moves_to_another(tmp_path):
+    async with Muskox(f"sqlite:///{tmp_path}/here.db") as here, Muskox(f"sqlite:///{tmp_path}/there.db") as there:
+        job = await here.queue("email").add("welcome", {"to": "ada"}, priority=5)
+
+        done = await here.move_to(there)
+
+        assert (done.carried, done.total) == ({"email": 1}, 1)
+        assert await there.queue("email").get(job.id) == job
+        assert await here.queue("email").get(job.id) is None
+
+
+def test_an_app_moves_from_blocking_code(tmp_path):
+    here, there = Muskox(f"sqlite:///{tmp_path}/here.db"), Muskox(f"sqlite:///{tmp_path}/there.db")
+    job = here.queue("email").sync.add("welcome")
+
+    assert here.sync.move_to(there, ended=True).total == 1
+
+    assert there.queue("email").sync.get(job.id) == job
+    here.sync.close()
+    there.sync.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kinds", PAIRS, ids="-to-".join)
+async def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path, kinds):
+    """A process that moves is killed with -9 at moments of chance, while a worker of the new store runs all it gets."""
+    world, dice, ledger = RealWorld(), random.Random(7), Counter()
+    async with AsyncExitStack() as stack:
+        (url, source), (target_url, target) = [
+            await stack.enter_async_context(SHARED[kind](_folder(tmp_path, number), world))
+            for number, kind in enumerate(kinds)
+        ]
+        ids = [str(number) for number in range(120)]
+        await source.add([NewJob(id, QUEUES[int(id) % 2], "resize") for id in ids])
+
+        async with asyncio.timeout(LIMIT):
+            for _ in range(8):
+                async with processes.started("tests.front.moved", url, target_url) as process:
+                    await processes.until(process, "ready")
+                    for _ in range(dice.randrange(1, 5)):
+                        if not await process.stdout.readline():
+                            break
+                    if process.returncode is None:
+                        process.kill()
+                    await process.wait()
+                await run(target, ledger)
+            await move(source, target, world, lease=moved.LEASE)
+            await run(target, ledger)
+
+        assert ledger == {(QUEUES[int(id) % 2], id): 1 for id in ids}
+        assert (await source.audit(), await target.audit()) == ([], [])
+
+
+def _folder(path, number):
+    made = path / str(number)
+    made.mkdir()
+    return made
