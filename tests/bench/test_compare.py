@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from bench.child import ROOT
 from bench.peers import environments
 from bench.peers.compare import Plan, compare
 from bench.peers.environments import Unavailable
 from bench.peers.field import FIELD, OURS, Peer, field
 from bench.peers.measures import SIDES, Side
+from bench.peers.page import fill
 from bench.peers.table import Comparison, Standing, markdown, ratios
 
 PLAN = {"rounds": 3, "seconds": 4.0, "only": (), "server": {}}
@@ -41,12 +43,34 @@ def test_a_ratio_is_the_median_of_the_ratios_of_each_round():
 
 def test_the_best_of_the_others_is_the_one_to_beat_and_is_named():
     ours = standing(OURS, add=[100.0])
+    huey = standing("Huey", add=[200.0])
+    huey.guarantee = "at most once"
 
-    [ratio] = ratios(found_of(ours, standing("SAQ", add=[50.0]), standing("arq", add=[200.0])))
+    told = {ratio.name: ratio for ratio in ratios(found_of(ours, standing("arq", add=[50.0]), huey))}
 
-    assert ratio.name == "add, times the best (arq)"
-    assert ratio.value == 0.5
-    assert not ratio.reached
+    assert told["add, times the best (Huey)"].value == 0.5
+    assert told["add, times the best (Huey)"].reached is False
+    assert told["add, at least once, times the best (arq)"].value == 2.0
+    assert told["add, at least once, times the best (arq)"].reached is None
+
+
+def test_the_tables_go_between_the_marks_of_their_store_and_nothing_else_changes():
+    page = "before\n<!-- redis -->\nold\n<!-- /redis -->\nafter\n"
+
+    once = fill(page, "redis", "new")
+
+    assert once == "before\n<!-- redis -->\n\nnew\n\n<!-- /redis -->\nafter\n"
+    assert fill(once, "redis", "new") == once
+    with pytest.raises(ValueError, match="no marks <!-- sqlite -->"):
+        fill(page, "sqlite", "new")
+
+
+def test_the_page_tells_of_everyone_who_takes_part():
+    page = Path(ROOT / "docs" / "explanation" / "compared.md").read_text()
+
+    missing = [peer.name for peers in FIELD.values() for peer in peers if f"| {peer.name} |" not in page]
+
+    assert missing == []
 
 
 def test_who_has_no_figure_is_passed_over_and_stands_in_the_table_with_the_reason():
