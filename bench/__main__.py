@@ -12,6 +12,7 @@ from bench.backlog import backlog
 from bench.kill import kill
 from bench.latency import latency
 from bench.peers.command import main as compare
+from bench.places import STORES
 from bench.report import Report, facts, markdown, show
 from bench.speed import add, bulk, drain
 
@@ -21,7 +22,7 @@ KILLS = 200
 
 @click.command()
 @click.argument("what", type=click.Choice([*JOBS, "all"]))
-@click.option("--store", type=click.Choice(["sqlite"]), default="sqlite", show_default=True)
+@click.option("--store", type=click.Choice(STORES), default="sqlite", show_default=True)
 @click.option("--jobs", type=click.IntRange(1), help="How many jobs; samples for latency, waiting ones for backlog.")
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--kills", type=click.IntRange(1), default=KILLS, show_default=True, help="Only for kill.")
@@ -33,12 +34,12 @@ def main(
 ) -> None:
     """Measure Muskox: drain, add, bulk, latency, backlog, kill, or all of them with their usual numbers."""
     measures: dict[str, Callable[[int], Report]] = {
-        "drain": lambda count: drain(count, rounds, uvloop=uvloop),
-        "add": lambda count: add(count, rounds),
-        "bulk": lambda count: bulk(count, rounds),
-        "latency": lambda count: latency(count, uvloop=uvloop),
-        "backlog": lambda count: backlog(count, rounds),
-        "kill": lambda count: kill(count, kills),
+        "drain": lambda count: drain(store, count, rounds, uvloop=uvloop),
+        "add": lambda count: add(store, count, rounds),
+        "bulk": lambda count: bulk(store, count, rounds),
+        "latency": lambda count: latency(store, count, uvloop=uvloop),
+        "backlog": lambda count: backlog(store, count, rounds),
+        "kill": lambda count: kill(store, count, kills),
     }
     reports = []
     for name in JOBS if what == "all" else [what]:

@@ -15,6 +15,7 @@ import msgspec
 
 from bench.child import ROOT, command
 from bench.ledger import entries, length
+from bench.places import fresh
 from bench.programs.herd import ATTEMPTS, MAX_STALLS, QUEUE
 from bench.report import Report
 from bench.verdict import Evidence, Verdict, judge
@@ -37,15 +38,15 @@ class Story(msgspec.Struct):
     seconds: float
 
 
-def kill(jobs: int, kills: int) -> Report:
+def kill(store: str, jobs: int, kills: int) -> Report:
     """Two workers, one of them killed and restarted again and again until all jobs are completed."""
     lease = 2.0
-    story = asyncio.run(soak(jobs, kills, lease=lease))
+    story = asyncio.run(soak(jobs, kills, lease=lease, store=store))
     settings: dict[str, object] = {
         "jobs": jobs, "kills": kills, "processes": 2, "concurrency": CONCURRENCY, "lease": f"{lease:g} s",
         "attempts": ATTEMPTS, "max_stalls": MAX_STALLS,
     }  # fmt: skip
-    said = f"python -m bench kill --store sqlite --jobs {jobs} --kills {kills}"
+    said = f"python -m bench kill --store {store} --jobs {jobs} --kills {kills}"
     report = Report("kill: worker processes killed by SIGKILL at random points", said, settings)
     report.checks["kills (of them while holding work)"] = f"{story.kills} ({story.kills_with_work})"
     report.checks["seconds"] = round(story.seconds, 1)
@@ -54,10 +55,12 @@ def kill(jobs: int, kills: int) -> Report:
     return report
 
 
-async def soak(jobs: int, kills: int, *, lease: float, workers: int = 2, patience: float = PATIENCE) -> Story:
+async def soak(
+    jobs: int, kills: int, *, lease: float, workers: int = 2, patience: float = PATIENCE, store: str = "sqlite"
+) -> Story:
     """Let `workers` processes run the jobs, kill one of them `kills` times, and judge what is left."""
-    with tempfile.TemporaryDirectory(prefix="muskox-kill-") as folder:
-        url, ledger = f"sqlite:///{folder}/herd.db", Path(folder) / "ledger"
+    with tempfile.TemporaryDirectory(prefix="muskox-kill-") as folder, fresh(store) as url:
+        ledger = Path(folder) / "ledger"
         async with Muskox(url) as ox, asyncio.timeout(patience):
             queue = ox.queue(QUEUE, retention=Retention(completed_most=10**9, failed_most=10**9))
             index_of = await _add(ox, jobs)

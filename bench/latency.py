@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import statistics
 import subprocess
-import tempfile
 
 import msgspec
 
 from bench.child import ROOT, command, run
+from bench.places import fresh
 from bench.report import Ratio, Report
 
 __all__ = ["latency"]
 
 IDLE = 10.0
+GOALS = {"sqlite": 10, "redis": 1.1, "postgres": 5}
+"""Milliseconds of the median."""
 
 
-def latency(samples: int, *, uvloop: bool = False) -> Report:
+def latency(store: str, samples: int, *, uvloop: bool = False) -> Report:
     """From `add` in one process to the first line of the processor in another, with pauses of 20 to 100 ms."""
-    said = f"python -m bench latency --store sqlite --jobs {samples}"
+    said = f"python -m bench latency --store {store} --jobs {samples}"
     settings: dict[str, object] = {"samples": samples, "uvloop": uvloop}
     report = Report("latency: from add to the first line of the processor in another process", said, settings)
-    with tempfile.TemporaryDirectory(prefix="muskox-bench-") as folder:
-        url = f"sqlite:///{folder}/ours.db"
+    with fresh(store) as url:
         program = command("pickup.idle_worker", url=url, samples=samples, idle=IDLE, uvloop=uvloop)
         with subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, text=True) as worker:
             assert worker.stdout is not None
@@ -37,7 +38,7 @@ def latency(samples: int, *, uvloop: bool = False) -> Report:
         took = sorted((end - start) / 1e6 for start, end in zip(moments, seen["begun"], strict=True))
         report.add(name, took, "ms")
         median = statistics.median(took)
-        report.ratios.append(Ratio(f"median {name}", median, 10, True, "ms"))
+        report.ratios.append(Ratio(f"median {name}", median, GOALS[store], True, "ms"))
         report.ratios.append(Ratio(f"p95 {name}", took[len(took) * 95 // 100], None, True, "ms"))
     report.ratios.append(Ratio(f"use of a core while idle, over {IDLE:g} s", seen["idle"] * 100, 2, True, "%"))
     return report

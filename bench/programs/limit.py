@@ -38,9 +38,9 @@ _CLAIM_WITH_IDS = _CLAIM.replace("WHERE id IN (SELECT id", "WHERE seq IN (SELECT
 _SETTLE = "UPDATE jobs SET state = 2 WHERE id = ?"
 
 
-def fill(path: str, jobs: int, batch: int) -> dict[str, float]:
+def fill(url: str, jobs: int, batch: int) -> dict[str, float]:
     """Insert jobs by `executemany`, one transaction per batch."""
-    db = _connect(path)
+    db = _connect(url)
     db.executescript(_TABLE)
     begun = time.perf_counter()
     for numbers in _batches(range(jobs), batch):
@@ -53,9 +53,9 @@ def fill(path: str, jobs: int, batch: int) -> dict[str, float]:
     return {"rate": rate}
 
 
-def fill_ids(path: str, jobs: int, batch: int) -> dict[str, float]:
+def fill_ids(url: str, jobs: int, batch: int) -> dict[str, float]:
     """`fill`, with a random id made by the client for each job."""
-    db = _connect(path)
+    db = _connect(url)
     db.executescript(_TABLE_WITH_IDS)
     begun = time.perf_counter()
     for numbers in _batches(range(jobs), batch):
@@ -68,9 +68,9 @@ def fill_ids(path: str, jobs: int, batch: int) -> dict[str, float]:
     return {"rate": rate}
 
 
-async def drain(path: str, with_ids: bool = False) -> dict[str, float]:
+async def drain(url: str, with_ids: bool = False) -> dict[str, float]:
     """Claim, decode, call and settle until nothing is left, one transaction per batch."""
-    db = _connect(path)
+    db = _connect(url)
     claim = _CLAIM_WITH_IDS if with_ids else _CLAIM
     done = 0
 
@@ -93,8 +93,8 @@ async def drain(path: str, with_ids: bool = False) -> dict[str, float]:
     return {"rate": rate, "cost": cost * 1e6, "jobs": done}
 
 
-def _connect(path: str) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None)
+def _connect(url: str) -> sqlite3.Connection:
+    db = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
     return db

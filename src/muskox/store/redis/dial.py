@@ -40,11 +40,18 @@ class Talk:
 
     async def say(self, *command: bytes | str | int) -> None:
         """Send a command whose answer is heard later."""
+        if not self._connection.is_connected:
+            # The driver would connect anew without a word, and what was subscribed to would be forgotten.
+            raise LostError("the connection was lost before")
         await self._connection.send_packed_command(self._connection.pack_command(*command), check_health=False)
 
     async def hear(self) -> Any:
         """Give the next answer."""
         return await self._connection.read_response(disable_decoding=True)
+
+    async def hear_within(self, seconds: float) -> Any:
+        """Give what is said next, or None after so many seconds of silence, which do the connection no harm."""
+        return await self._connection.read_response(disable_decoding=True, timeout=seconds, disconnect_on_error=False)
 
     def drop(self) -> None:
         """Close it without waiting for anything."""

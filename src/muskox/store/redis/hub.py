@@ -148,12 +148,10 @@ class Hub:
     async def _hear(self, talk: Talk) -> None:
         pinged = False
         while True:
-            try:
-                async with asyncio.timeout(BEAT):
-                    said = await talk.hear()
-            except TimeoutError:
+            said = await talk.hear_within(BEAT)
+            if said is None:
                 if pinged:
-                    raise
+                    raise TimeoutError("no sign of life")
                 pinged = True
                 await talk.say(b"PING")
                 continue

@@ -265,7 +265,8 @@ end
 
 -- Moves the picks of one want, whose fences are `tokens`; gives their records.
 local function move(want, ids, vs, tokens)
-  local queue, until_ = want[1], now + lease
+  -- The end of the leases is written once: each number that goes to a command is printed anew.
+  local queue, until_ = want[1], format('%.0f', now + lease)
   local jobs, active = P .. 'jobs:' .. queue, P .. 'active:' .. queue
   local known, records, fields, leases, names, attempts = {}, {}, {}, {}, {}, {}
   local one_name, one_attempt, size = true, true, #ids

@@ -34,6 +34,8 @@ local function complete(queue, ids, results)
   local known, size = {}, #ids
   local done, fields, leases, ends, names, attempts = {}, {}, {}, {}, {}, {}
   local one_name, one_attempt, made = true, true, 0
+  -- Written once: each number that goes to a command is printed anew.
+  local at = format('%.0f', now)
   for first = 1, size, CHUNK do
     local last = math.min(first + CHUNK - 1, size)
     local vs = call('HMGET', jobs, unpack(ids, first, last))
@@ -51,7 +53,7 @@ local function complete(queue, ids, results)
         fields[2 * made - 1] = id
         fields[2 * made] = 'C' .. token .. (result == '' and head[2] or middle(head[1], result)) .. sub(v, data)
         done[made], leases[made], names[made], attempts[made] = id, token .. id, head[3], head[4]
-        ends[2 * made - 1], ends[2 * made] = now, id
+        ends[2 * made - 1], ends[2 * made] = at, id
         one_name = one_name and head[3] == names[1]
         one_attempt = one_attempt and head[4] == attempts[1]
       elseif not repeats(v, 'C', token) then
