@@ -24,13 +24,16 @@ for i = 1, #ARGV, 2 do
   redis.call('RPUSH', KEYS[1], ARGV[i])
 end
 """
+# As the loops for other stores do it, a job is in one of three states: waiting, active, done.
 _CLAIM = """
 local ids = redis.call('LPOP', KEYS[1], ARGV[1])
 if not ids then return {} end
+redis.call('SADD', KEYS[3], unpack(ids))
 return { ids, redis.call('HMGET', KEYS[2], unpack(ids)) }
 """
 _SETTLE = """
-redis.call('RPUSH', KEYS[1], unpack(ARGV))
+redis.call('SREM', KEYS[1], unpack(ARGV))
+redis.call('RPUSH', KEYS[2], unpack(ARGV))
 """
 
 
@@ -67,10 +70,11 @@ async def drain(url: str, with_ids: bool = False) -> dict[str, float]:  # noqa: 
     async with redis.from_url(url, protocol=3) as client:
         claim, settle = client.register_script(_CLAIM), client.register_script(_SETTLE)
         begun, used = time.perf_counter(), time.process_time()
-        while claimed := await claim(keys=["{limit}:waiting", "{limit}:data"], args=[BATCH]):
+        keys = ["{limit}:waiting", "{limit}:data", "{limit}:active"]
+        while claimed := await claim(keys=keys, args=[BATCH]):
             ids, texts = claimed
             for data in texts:
                 await noop(**msgspec.json.decode(data))
-            await settle(keys=["{limit}:done"], args=ids)
+            await settle(keys=["{limit}:active", "{limit}:done"], args=ids)
         rate, cost = done / (time.perf_counter() - begun), (time.process_time() - used) / done
     return {"rate": rate, "cost": cost * 1e6, "jobs": done}
