@@ -42,9 +42,9 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     The driver would ask the server to cancel and wait for its word, which a server that hangs never gives.
     """
 
-    async def wait(self, gen: Any, *args: Any, **options: Any) -> Any:
+    async def wait(self, gen: Any, interval: float = 1.0, **options: Any) -> Any:
         try:
-            return await waiting.wait_async(gen, self.pgconn.socket, *args, **options)
+            return await waiting.wait_async(gen, self.pgconn.socket, interval, **options)
         except asyncio.CancelledError:
             self.pgconn.finish()
             raise
