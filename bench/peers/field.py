@@ -152,6 +152,16 @@ _HUEY = Peer(
     killed="lost: it is removed before it runs",
     kept="nothing (a result of None is not stored)",
 )
+_BULLMQ_POSTGRES = msgspec.structs.replace(
+    _BULLMQ,
+    settings="Node, pg, concurrency 100",
+    killed="as on Redis",
+    kept="record with result for ever, events",
+)
+_SAQ_POSTGRES = msgspec.structs.replace(
+    _SAQ, settings="asyncio on uvloop, psycopg 3, concurrency 100", bulk="none; 1000 by `asyncio.gather`, over its pool"
+)
+_HUEY_POSTGRES = msgspec.structs.replace(_HUEY, settings="threads: {slots}; psycopg 3")
 _HUEY_SQLITE = msgspec.structs.replace(_HUEY, settings="threads: {slots}; as it comes: WAL, synchronous FULL")
 _HUEY_NORMAL = msgspec.structs.replace(
     _HUEY,
@@ -186,7 +196,7 @@ FIELD: dict[str, tuple[Peer, ...]] = {
     "redis": (
         _MUSKOX, _BULLMQ, _BULLMQ_PYTHON, _SAQ, _ARQ, _TASKIQ, _DRAMATIQ, _RQ, _CELERY, _HUEY,
     ),
-    "postgres": (_MUSKOX, _PGQUEUER, _PROCRASTINATE),
+    "postgres": (_MUSKOX, _PGQUEUER, _PROCRASTINATE, _BULLMQ_POSTGRES, _SAQ_POSTGRES, _HUEY_POSTGRES),
     "sqlite": (_MUSKOX, _HUEY_SQLITE, _HUEY_NORMAL),
 }  # fmt: skip
 

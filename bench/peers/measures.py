@@ -30,7 +30,7 @@ from bench.peers.sizes import size
 __all__ = ["Idle", "Side", "open_store"]
 
 SIDES = Path(__file__).parent / "sides"
-LIMIT = 400.0
+LIMIT = 240.0
 REST = 1.0
 """Seconds after the first job in which a worker comes to rest, before it is watched."""
 
@@ -160,9 +160,10 @@ def _told(stream: IO[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _last(words: IO[bytes]) -> str:
+    """The last line, or the last that names an error: Node ends with its version, not with the reason."""
     words.seek(0)
     lines = words.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
-    return lines[-1]
+    return next((line.strip() for line in reversed(lines) if "Error" in line), lines[-1])
 
 
 def _family(pid: int) -> list[int]:

@@ -184,7 +184,9 @@ def _promises(found: Comparison) -> list[str]:
 
 
 def _left_out(found: Comparison) -> list[str]:
-    return [f"Left out: {side.name}: {side.reason}" for side in found.sides.values() if side.reason]
+    gone = [side for side in found.sides.values() if side.reason]
+    rows = [f"| {side.name} | {side.reason.replace('|', '/')} |" for side in gone]
+    return ["| left out | why |", "|---|---|", *rows, ""] if gone else []
 
 
 def _command(found: Comparison) -> str:

@@ -81,7 +81,7 @@ def test_who_has_no_figure_is_passed_over_and_stands_in_the_table_with_the_reaso
 
     assert ratios(found_of(ours, gone)) == []
     assert "| BullMQ (Node) | – | – | – | – | – | – | – | – |" in text
-    assert "Left out: BullMQ (Node): there is no node or npm on this machine" in text
+    assert "| BullMQ (Node) | there is no node or npm on this machine |" in text
 
 
 def test_the_report_says_the_command_and_the_settings_that_gave_it():

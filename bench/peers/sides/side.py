@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 
-PATIENCE = 300.0
+PATIENCE = 120.0
 SETTLE = 0.3
 """Seconds after the last job during which a second run of one would be seen."""
 

@@ -1,17 +1,20 @@
-// BullMQ on Redis, in Node: the verbs of side.py for it.
+// BullMQ on Redis or PostgreSQL, in Node: the verbs of side.py for it.
 //
 // Run with the folder of its node_modules as the current one, since modules are found from there.
 import { createRequire } from "node:module";
 
 const require = createRequire(`${process.cwd()}/package.json`);
-const { Queue, Worker } = require("bullmq");
+const { Queue, Worker, createPostgresBackend, setDefaultBackendFactory } = require("bullmq");
 
-const PATIENCE = 300_000;
+const PATIENCE = 120_000;
 const SETTLE = 300;
 const [verb, text] = process.argv.slice(2);
 const options = JSON.parse(text);
 const address = new URL(options.url);
-const connection = { host: address.hostname, port: Number(address.port), maxRetriesPerRequest: null };
+const connection = address.protocol.startsWith("postgres")
+  ? { connectionString: options.url, migrate: true }
+  : { host: address.hostname, port: Number(address.port), maxRetriesPerRequest: null };
+if (connection.connectionString) setDefaultBackendFactory(createPostgresBackend);
 // The same clock as that of Python's perf_counter_ns: CLOCK_MONOTONIC.
 const now = () => Number(process.hrtime.bigint());
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));

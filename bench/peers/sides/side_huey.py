@@ -1,4 +1,4 @@
-"""Huey on Redis or SQLite, threads in one process. It has no bulk add: `add_many` adds one after the other.
+"""Huey on Redis, PostgreSQL or SQLite, threads in one process. It has no bulk add: `add_many` adds one after the other.
 
 The SQLite URL may end in `?synchronous=NORMAL`, which Huey has no option for.
 """
@@ -7,7 +7,7 @@ import contextlib
 import threading
 
 import side
-from huey import RedisHuey, SqliteHuey
+from huey import PostgresHuey, RedisHuey, SqliteHuey
 from huey.consumer import Consumer
 from huey.storage import SqliteStorage
 
@@ -25,6 +25,8 @@ class _Storage(SqliteStorage):
 def _huey(url, runs=None):
     if url.startswith("redis"):
         huey = RedisHuey("bench", url=url)
+    elif url.startswith("postgresql"):
+        huey = PostgresHuey("bench", dsn=url)
     else:
         path, _, _Storage.level = url.removeprefix("sqlite:///").partition("?synchronous=")
         huey = SqliteHuey("bench", storage_class=_Storage, filename=path)

@@ -1,4 +1,4 @@
-"""SAQ on Redis. It has no bulk add: many jobs are added at once by `asyncio.gather`."""
+"""SAQ on Redis or PostgreSQL. It has no bulk add: many jobs are added at once by `asyncio.gather`."""
 
 import asyncio
 import contextlib
