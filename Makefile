@@ -79,7 +79,7 @@ $(VENV)/.made: $(if $(MADE_HERE),,FORCE)
 	@echo '$(CURDIR)' > $@
 
 $(VENV)/.runtime: pyproject.toml uv.lock $(VENV)/.made
-	$(call install,--inexact --no-default-groups --extra notifier,--editable '.[notifier]')
+	$(call install,--inexact --no-default-groups --extra notifier --extra redis --extra postgres,--editable '.[notifier,redis,postgres]')
 	@touch $@
 
 $(VENV)/.development: pyproject.toml uv.lock $(VENV)/.made

@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 
@@ -192,6 +193,20 @@ def schema(url: str) -> Iterator[str]:
         yield f"{url}{'&' if '?' in url else '?'}schema={name}"
     finally:
         _done.append((url, name))
+
+
+@contextlib.contextmanager
+def database(url: str) -> Iterator[str]:
+    """A URL with an empty database of its own, which is dropped at the end."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    parts = urlsplit(url)
+    try:
+        yield urlunsplit(parts._replace(path=f"/{name}"))
+    finally:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def _drop_done() -> None:

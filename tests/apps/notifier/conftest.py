@@ -7,8 +7,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from muskox.apps.mail.compose import Sender
 from muskox.apps.notifier.app import create_app
 from muskox.apps.notifier.services import Services
 from muskox.apps.notifier.settings import Settings
+from tests.servers import postgres
 
 ADA = {"email": "ada@example.org", "name": "Ada", "password": "correct horse"}
 BASE = "http://127.0.0.1:8000"
@@ -98,10 +99,21 @@ async def notifier_at(folder: Path, *, world: World | None = None, **changes: An
             yield Notifier(app.state.services, http)
 
 
-@pytest.fixture
-async def notifier(tmp_path: Path) -> AsyncIterator[Notifier]:
-    async with notifier_at(tmp_path) as running:
-        yield running
+@contextmanager
+def url_of(store: str, folder: Path) -> Iterator[str]:
+    """The URL of an empty store of a kind, for one test."""
+    if store == "sqlite":
+        yield f"sqlite:///{folder / 'muskox.db'}"
+    else:
+        with postgres.database(postgres.shared_url()) as url:
+            yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+async def notifier(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Notifier]:
+    with url_of(request.param, tmp_path) as url:
+        async with notifier_at(tmp_path, url=url, secret="a secret of the tests") as running:
+            yield running
 
 
 @dataclass

@@ -32,6 +32,13 @@ async def test_security_s12_every_answer_has_the_headers(notifier, path):
     assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("path", ["/messages/%00", "/dev/inbox?to=a%00b", "/auth/reset?token=%00", "/dev/inbox/a%00"])
+async def test_fault_d03_nothing_is_found_under_a_name_with_a_nul(notifier, path):
+    answer = await notifier.http.get(path)
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
 @pytest.mark.parametrize("path", ["/", "/docs", "/dev/inbox"])
 async def test_security_s09_no_page_has_inline_script_or_anything_from_elsewhere(notifier, path):
     text = (await notifier.http.get(path)).text

@@ -1,7 +1,7 @@
 """Opens the application's database: the same file or server in which Muskox keeps the jobs.
 
 Sharing it is what lets a user, a message and a job commit together. All that
-only SQLite understands stands here.
+only one kind of database understands stands here.
 """
 
 from __future__ import annotations
@@ -20,13 +20,21 @@ from muskox.apps.notifier.tables import users as _users
 __all__ = ["create_tables", "database_file", "open_engine"]
 
 _PATIENCE_MS = 20_000
+_WRITERS = 7_305_811_520_446_029
+"""The lock that writing transactions on PostgreSQL hold, one of 2^64 that a database has."""
+_STORE_OPTIONS = ("schema", "durability", "patience", "pool", "prepare", "listen", "migrate")
+"""What a URL may say to the store of the jobs and PostgreSQL's driver would not understand."""
 
 
 def open_engine(url: str) -> Engine:
     """Make the engine for a `MUSKOX_URL`; raises `StoreUnsupported` where tables and jobs could not share it."""
     target = _sqlalchemy_url(url)
     if target.get_backend_name() != "sqlite":
-        return create_engine(target, pool_pre_ping=True)
+        engine = create_engine(
+            target.difference_update_query(_STORE_OPTIONS), pool_pre_ping=True, pool_size=8, max_overflow=24
+        )
+        event.listen(engine, "begin", _begin_postgres)
+        return engine
     # The options behind the question mark are for the store; durability holds for the tables beside it too.
     full = target.query.get("durability") == "fsync"
     engine = create_engine(target.set(query={}), pool_size=8, max_overflow=24)
@@ -88,3 +96,10 @@ def _begin(connection: Connection) -> None:
     # IMMEDIATE: a transaction that reads first and writes later would else fail when another has written between.
     reading = connection.get_execution_options().get("reading", False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _begin_postgres(connection: Connection) -> None:
+    # One writer at a time, as on SQLite: what is read before something is written is then still true, and whoever
+    # makes tables does not meet another. Gone with the transaction, so that a pooler may stand between.
+    if not connection.get_execution_options().get("reading", False):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS})")

@@ -55,6 +55,8 @@ class Guard:
             return Problem(421, "unknown_host", "this service is not reached under that name; set PUBLIC_URL to it")
         if scope["method"] in _CHANGING and not _same_origin(headers, host):
             return Problem(403, "cross_origin", "another site may not ask for changes here")
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            return Problem(404, "not_found", "nothing here has a NUL in its name")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > LARGEST_REQUEST:
             return _too_large()
