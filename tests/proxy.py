@@ -48,6 +48,8 @@ class Proxy:
         self.port = 0
         self.accepted = 0
         """How many connections have been made."""
+        self.refused = 0
+        """How many were turned away."""
         self._lines: set[Line] = set()
         self._refusing = False
         self._silent_up = self._silent_down = False
@@ -160,6 +162,7 @@ class Proxy:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._refusing:
+            self.refused += 1
             writer.transport.abort()
             return
         self.accepted += 1
@@ -178,6 +181,9 @@ class Proxy:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             if line.abandoned:
                 await asyncio.wait([pumps[0]])
+        except asyncio.CancelledError:
+            # The proxy ends; whoever started this task would take its cancellation for a fault.
+            return
         finally:
             for pump in pumps:
                 pump.cancel()
