@@ -1,0 +1,46 @@
+"""The contract between Muskox and its databases: verbs, each with its promise.
+
+All verbs are plural, each is one atomic step, and each may be repeated with the
+same ids and tokens to the same effect. Time is the store's own: callers give
+durations, the store makes moments. The conformance suite in `tests/store/` is
+the other half of this file; a store is whatever passes it.
+
+Verbs raise only `StoreError` and its kin for trouble with the database. An
+expected absence is an answer: None, an empty list, a lease in `lost`.
+"""
+
+from __future__ import annotations
+
+from muskox.store.protocol.records import (
+    Added,
+    Finding,
+    Found,
+    LogLine,
+    NameCount,
+    Note,
+    Packed,
+    QueueCounts,
+    Recovered,
+    Selection,
+    Traits,
+    Want,
+    WorkerRecord,
+)
+from muskox.store.protocol.verbs import Store
+
+__all__ = [
+    "Added",
+    "Finding",
+    "Found",
+    "LogLine",
+    "NameCount",
+    "Note",
+    "Packed",
+    "QueueCounts",
+    "Recovered",
+    "Selection",
+    "Store",
+    "Traits",
+    "Want",
+    "WorkerRecord",
+]
