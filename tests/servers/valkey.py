@@ -97,10 +97,10 @@ class Server:
         try:
             with self.client(socket_timeout=5) as client:
                 return bool(client.ping())
-        except (redis.BusyLoadingError, redis.ConnectionError, redis.TimeoutError):
-            return False
         except redis.AuthenticationError:
             return True
+        except (redis.BusyLoadingError, redis.ConnectionError, redis.TimeoutError):
+            return False
 
     def client(self, **settings: object) -> redis.Redis:
         """A blocking client of the driver's, for looking behind the back of a store; to be closed."""
@@ -146,7 +146,8 @@ def shared_server(kind: str = "valkey") -> Server:
         binary = system_binary() if kind == "redis7" else valkey_binary()
         if binary is None:
             raise RuntimeError(f"there is no binary for {kind}")
-        words = ["--cluster-enabled", "yes"] if kind == "cluster" else []
+        # Else the bus has the port that is 10000 higher, which may be none.
+        words = ["--cluster-enabled", "yes", "--cluster-port", str(_free_port())] if kind == "cluster" else []
         server = Server(binary, *words).start()
         atexit.register(server.stop)
         if kind == "cluster":
@@ -172,9 +173,13 @@ def _die_with_parent() -> None:
 
 
 def _free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    # A node of a cluster takes the port 10 000 above as well.
+    while True:
+        with contextlib.closing(socket.socket()) as probe:
+            probe.bind((HOST, 0))
+            port = int(probe.getsockname()[1])
+        if port <= 55_535:
+            return port
 
 
 @contextlib.contextmanager
