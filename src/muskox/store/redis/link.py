@@ -38,27 +38,32 @@ class Link:
 
     async def step(self, name: str, keys: Sequence[bytes], args: Sequence[bytes | str]) -> Any:
         """Run one of our scripts and give its answer."""
-        found = script(name, self.flags)
         async with self._talking() as talk:
-            try:
-                return await talk.ask(b"EVALSHA", found.sha, len(keys), *keys, *args)
-            except NoScriptError:
-                # Flushed, or never seen by this server: it learns the step by doing it.
-                return await talk.ask(b"EVAL", found.text, len(keys), *keys, *args)
+            return await self._run(talk, name, keys, args)
 
     async def step_then(self, name: str, keys: Sequence[bytes], args: Sequence[bytes | str], then: Command) -> Any:
         """Run one of our scripts and on the same connection one more command; gives both answers."""
-        found = script(name, self.flags)
         async with self._talking() as talk:
-            try:
-                return await _both(talk, (b"EVALSHA", found.sha, len(keys), *keys, *args), then)
-            except NoScriptError:
-                return await _both(talk, (b"EVAL", found.text, len(keys), *keys, *args), then)
+            return await self._run(talk, name, keys, args), await talk.ask(*then)
+
+    async def _run(self, talk: Talk, name: str, keys: Sequence[bytes], args: Sequence[bytes | str]) -> Any:
+        found = script(name, self.flags)
+        try:
+            return await talk.ask(b"EVALSHA", found.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            # Flushed, or never seen by this server: it learns the step by doing it.
+            return await talk.ask(b"EVAL", found.text, len(keys), *keys, *args)
 
     async def ask(self, *command: bytes | str | int) -> Any:
         """Send one command and give its answer."""
         async with self._talking() as talk:
             return await talk.ask(*command)
+
+    def let_go(self) -> None:
+        """Drop all connections that are not in use."""
+        for talk in self._free:
+            talk.drop()
+        self._free.clear()
 
     async def close(self) -> None:
         """Let go of the connections; those in use are let go of when their step is over."""
@@ -108,22 +113,4 @@ class Link:
 
     def _look_again(self) -> None:
         self.dialer.look_again()
-        for talk in self._free:
-            talk.drop()
-        self._free.clear()
-
-
-async def _both(talk: Talk, first: Command, second: Command) -> tuple[Any, Any]:
-    await talk.say(*first)
-    await talk.say(*second)
-    failed: ResponseError | None = None
-    answer = None
-    try:
-        answer = await talk.hear()
-    except ResponseError as error:
-        failed = error
-    # Heard in any case, so that it is not taken for the answer to the next question.
-    other = await talk.hear()
-    if failed is not None:
-        raise failed
-    return answer, other
+        self.let_go()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-from muskox.core.errors import StoreReadOnly, StoreUnavailable, StoreUnsupported
+from muskox.core.errors import StoreFull, StoreReadOnly, StoreUnavailable, StoreUnsupported
 from muskox.store.redis.link import Link
 from muskox.store.redis.location import Location
 
-__all__ = ["check"]
+__all__ = ["check", "check_layout"]
 
 log = logging.getLogger("muskox.store")
 
 OLDEST = {"redis": (6, 2), "valkey": (7, 2)}
+LAYOUT = 1
+"""How jobs are kept, by a number that grows when an older release would misread what a newer one writes."""
 FLAGS_SINCE = (7, 0)
 WAITAOF_SINCE = (7, 2)
 
@@ -34,6 +36,21 @@ async def check(link: Link) -> None:
     _check_eviction(info, location)
     if location.durability == "fsync":
         _check_disk(info, location)
+
+
+async def check_layout(link: Link, meta: bytes) -> None:
+    """Leave word of how jobs are kept here; raises `StoreUnsupported` where a newer release keeps them otherwise."""
+    found = await link.ask(b"HGET", meta, b"layout")
+    if found is None:
+        try:
+            await link.ask(b"HSETNX", meta, b"layout", LAYOUT)
+        except StoreFull:
+            log.debug("the server is full, so the layout is not written down yet")
+    elif int(found) > LAYOUT:
+        raise StoreUnsupported(
+            f"the jobs at {link.location.shown} are kept in layout {int(found)} by a newer release of Muskox, "
+            f"and this one knows layouts up to {LAYOUT}; upgrade Muskox"
+        )
 
 
 def _read(text: str) -> dict[str, str]:

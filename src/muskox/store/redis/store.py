@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from muskox.core.errors import OptionError, StoreUnavailable
+from muskox.core.errors import OptionError, StoreError, StoreUnavailable
 from muskox.core.events import Event, Trimmed
 from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Retention
 from muskox.core.life import MOVES, Settlement, stall_delay
@@ -37,7 +37,7 @@ from muskox.store.redis.keys import Keys
 from muskox.store.redis.link import Command, Link
 from muskox.store.redis.location import Location, parse
 from muskox.store.redis.records import LETTER, Reader, added, events, groups, packed
-from muskox.store.redis.server import check
+from muskox.store.redis.server import check, check_layout
 
 __all__ = ["RedisStore", "connect"]
 
@@ -73,9 +73,15 @@ class RedisStore:
     # --- opening -----------------------------------------------------------------
 
     async def open(self) -> None:
-        if not self._opened:
+        if self._opened:
+            return
+        try:
             await check(self._link)
-            self._opened = True
+            await check_layout(self._link, self._keys.meta)
+        except StoreError:
+            self._link.let_go()
+            raise
+        self._opened = True
 
     async def close(self) -> None:
         await self._hub.close()

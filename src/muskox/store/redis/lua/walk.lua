@@ -28,25 +28,38 @@ local function by_ids()
   return found
 end
 
-local function waiting(found)
+-- Adds those that wait in one line, from its front; whether it saw as much as it may before the end.
+local function from_line(found, line, seen)
+  trim_line(QUEUE, line)
+  local list, early = P .. 'line:' .. QUEUE .. ':' .. line, P .. 'early:' .. QUEUE .. ':' .. line
+  for _, element in ipairs(call('ZRANGE', early, 0, LIMIT - #found - 1)) do
+    local v = call('HGET', JOBS, sub(element, 8))
+    if is_waiting_at(v, sub(element, 1, 7)) then found[#found + 1] = { sub(element, 8), v } end
+  end
+  local first = 0
+  while #found < LIMIT do
+    if seen.number >= MOST_SEEN then return true end
+    local elements = call('LRANGE', list, first, first + CHUNK - 1)
+    for _, element in ipairs(elements) do
+      local v = #found < LIMIT and call('HGET', JOBS, sub(element, 8))
+      if v and is_waiting_at(v, sub(element, 1, 7)) then found[#found + 1] = { sub(element, 8), v } end
+    end
+    first, seen.number = first + #elements, seen.number + #elements
+    if #elements < CHUNK then return false end
+  end
+  return false
+end
+
+-- Adds waiting ones; whether there may be more that it has not come to. Then it begins at the front again, which is
+-- another one by then, since all that is found leaves its line.
+local function waiting(found, seen)
   for _, line in ipairs(call('ZREVRANGE', P .. 'open:' .. QUEUE, 0, -1)) do
+    if #found >= LIMIT then return false end
     if not wanted or wanted[sub(line, string.find(line, ':', 1, true) + 1)] then
-      trim_line(QUEUE, line)
-      local list, early = P .. 'line:' .. QUEUE .. ':' .. line, P .. 'early:' .. QUEUE .. ':' .. line
-      for _, element in ipairs(call('ZRANGE', early, 0, LIMIT - #found)) do
-        local v = call('HGET', JOBS, sub(element, 8))
-        if #found < LIMIT and is_waiting_at(v, sub(element, 1, 7)) then found[#found + 1] = { sub(element, 8), v } end
-      end
-      for first = 0, MOST_SEEN, CHUNK do
-        local elements = #found < LIMIT and call('LRANGE', list, first, first + CHUNK - 1) or {}
-        for _, element in ipairs(elements) do
-          local v = #found < LIMIT and call('HGET', JOBS, sub(element, 8))
-          if v and is_waiting_at(v, sub(element, 1, 7)) then found[#found + 1] = { sub(element, 8), v } end
-        end
-        if #elements < CHUNK then break end
-      end
+      if from_line(found, line, seen) then return true end
     end
   end
+  return false
 end
 
 local SOURCES = {
@@ -85,7 +98,7 @@ local function matching()
   while at <= #STATES do
     local state = sub(STATES, at, at)
     if state == 'W' then
-      waiting(found)
+      if waiting(found, seen) then return found, { at, 1, 0 } end
     else
       while SOURCES[state][source] do
         passed = from_set(found, state, P .. SOURCES[state][source] .. QUEUE, passed, seen)
