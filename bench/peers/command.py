@@ -31,6 +31,9 @@ __all__ = ["main"]
     "--waiting", type=click.IntRange(1), default=20_000, show_default=True, help="Jobs to weigh in the store."
 )
 @click.option("--only", multiple=True, help="Only others whose names begin so; may be given several times.")
+@click.option(
+    "--killed", type=click.FloatRange(0), default=0.0, help="Seconds to wait for a killed worker's job; 0: no."
+)
 @click.option("--server", multiple=True, metavar="NAME=VALUE", help="A setting of the servers besides the usual ones.")
 @click.option("--json", "as_json", is_flag=True, help="Machine facts, all rounds and ratios as JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="The tables for docs/explanation/compared.md.")
@@ -44,6 +47,7 @@ def main(
     samples: int,
     waiting: int,
     only: tuple[str, ...],
+    killed: float,
     server: tuple[str, ...],
     as_json: bool,
     as_markdown: bool,
@@ -53,7 +57,7 @@ def main(
     """Measure Muskox beside other systems on one store, interleaved; make their environments first."""
     # A plain termination would leave servers behind; this way they are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    found = compare(Plan(store, rounds, seconds, samples, waiting, only, _settings(server)))
+    found = compare(Plan(store, rounds, seconds, samples, waiting, only, _settings(server), killed))
     goals = ratios(found)
     document = {"facts": facts(), "comparison": found, "ratios": goals}
     text = msgspec.json.format(msgspec.json.encode(document)).decode()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
@@ -27,7 +28,8 @@ class Plan(msgspec.Struct, frozen=True):
     """How much is measured. `seconds` is about how long one figure of one side takes in a round.
 
     A `trial` must take so many seconds before its rate is planned by; `calm` is how long an idle worker is watched.
-    `server` are settings of the servers besides the usual ones.
+    `server` are settings of the servers besides the usual ones. `killed` is how long to wait for a job whose worker was
+    killed to run again; 0 does not try.
     """
 
     store: str
@@ -37,6 +39,7 @@ class Plan(msgspec.Struct, frozen=True):
     waiting: int = 20_000
     only: tuple[str, ...] = ()
     server: dict[str, str] = {}
+    killed: float = 0.0
     trial: float = 0.4
     calm: float = 3.0
 
@@ -48,6 +51,8 @@ def compare(
     contest = _Contest(plan, field(plan.store, plan.only), say)
     contest.prepare()
     contest.measure()
+    if plan.killed:
+        contest.kill()
     return contest.comparison
 
 
@@ -98,6 +103,17 @@ class _Contest:
             self.say(f"bytes of a waiting job: {name}")
             with self._excused(name):
                 self._note(name, {"bytes": self.sides[name].bytes_each(self.plan.waiting)})
+
+    def kill(self) -> None:
+        """Kill a worker of each side in mid-job, and wait for the job; all at once, as that is mostly waiting."""
+        self.say(f"killed workers: up to {self.plan.killed:g} s")
+        with ThreadPoolExecutor() as pool:
+            waits = {name: pool.submit(side.returns, self.plan.killed) for name, side in self.sides.items()}
+        for name, wait in waits.items():
+            with self._excused(name):
+                seconds = wait.result()
+                told = f"after {seconds:.0f} s" if seconds is not None else f"not within {self.plan.killed:g} s"
+                self.comparison.sides[name].seen = told
 
     def _turn(self, number: int) -> list[str]:
         names = list(self.sides)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -104,6 +106,34 @@ class Side:
                         raise Unavailable(f"idle: {_last(words)}") from error
                     finally:
                         worker.kill()
+
+    def returns(self, limit: float) -> float | None:
+        """Seconds from the kill of a worker in mid-job to the job's next run by another; None when over `limit`."""
+        with open_store(self.store, **self._server) as url:
+            self._run("bulk", url, jobs=1)
+            command = [*self._command, "die", self._options(url, jobs=1, slots=self.slots)]
+            died = subprocess.run(
+                command, cwd=self._cwd, env=self._environment, capture_output=True, timeout=LIMIT, check=False
+            )
+            if died.returncode != -signal.SIGKILL:
+                raise Unavailable(f"die: {_last(io.BytesIO(died.stderr))}")
+            killed = time.monotonic()
+            # Two jobs are awaited and there is one, so that it stays until it is stopped here.
+            options = self._options(url, jobs=2, slots=self.slots, patience=limit + 60)
+            with subprocess.Popen(
+                [*self._command, "idle", options],
+                cwd=self._cwd, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            ) as worker:  # fmt: skip
+                assert worker.stdout is not None
+                # At the limit the worker is killed, and what it says comes to its end.
+                end = threading.Timer(limit, worker.kill)
+                end.start()
+                try:
+                    ran = next(_told(worker.stdout), None)
+                    return None if ran is None else time.monotonic() - killed
+                finally:
+                    end.cancel()
+                    worker.kill()
 
     def _watch(self, worker: subprocess.Popen[bytes], url: str, samples: int, started: int, calm: float) -> Idle:
         assert worker.stdout is not None

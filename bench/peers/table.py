@@ -41,6 +41,7 @@ class Standing(msgspec.Struct):
     tries: dict[int, float] = {}
     jobs: dict[str, int] = {}
     figures: dict[str, list[float]] = {}
+    seen: str = ""
     reason: str = ""
 
     @classmethod
@@ -173,13 +174,20 @@ def _goals(found: Comparison) -> list[str]:
 
 
 def _promises(found: Comparison) -> list[str]:
-    lines = [
-        "| | version and settings | bulk | guarantee | a job whose worker is killed | what is kept of a finished job |",
-        "|---|---|---|---|---|---|",
-    ]
+    heads = (
+        "",
+        "version and settings",
+        "bulk",
+        "guarantee",
+        "a job whose worker is killed",
+        "seen to run again",
+        "kept",
+    )
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---|---|"]
     for side in found.sides.values():
         told = f"{side.version}; {side.settings}" if side.version else side.settings
-        lines.append(f"| {side.name} | {told} | {side.bulk} | {side.guarantee} | {side.killed} | {side.kept} |")
+        cells = (side.name, told, side.bulk, side.guarantee, side.killed, side.seen or "–", side.kept)
+        lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -192,7 +200,12 @@ def _left_out(found: Comparison) -> list[str]:
 def _command(found: Comparison) -> str:
     plan = found.plan
     told = f"python -m bench compare --store {found.store} --rounds {plan['rounds']} --seconds {plan['seconds']:g}"
-    more = [*(f"--only {word!r}" for word in plan["only"]), *(f"--server {setting}" for setting in _settings(found))]
+    killed = [f"--killed {plan['killed']:g}"] if plan["killed"] else []
+    more = [
+        *killed,
+        *(f"--only {word!r}" for word in plan["only"]),
+        *(f"--server {setting}" for setting in _settings(found)),
+    ]
     return " ".join([told, *more])
 
 

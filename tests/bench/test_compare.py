@@ -19,7 +19,7 @@ from bench.peers.measures import SIDES, Side
 from bench.peers.page import fill
 from bench.peers.table import Comparison, Standing, markdown, ratios
 
-PLAN = {"rounds": 3, "seconds": 4.0, "only": (), "server": {}}
+PLAN = {"rounds": 3, "seconds": 4.0, "only": (), "server": {}, "killed": 0.0}
 HERE = {"slots": (1,), "settings": "", "bulk": "", "guarantee": "", "killed": "", "kept": "", "pins": ""}
 
 
@@ -135,6 +135,13 @@ def test_a_side_adds_runs_and_answers_as_agreed(program):
     assert idle.startup > 0
     assert idle.memory > 1
     assert idle.latency > 0
+
+
+@pytest.mark.slow
+def test_a_job_whose_worker_was_killed_is_awaited_and_no_longer_than_told():
+    side = Side(Peer(name="one", program="side_muskox.py", **HERE), "sqlite")
+
+    assert side.returns(limit=0.5) is None  # its lease is 30 s
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -26,16 +27,19 @@ SETTLE = 0.3
 class Runs:
     """Counts the runs of each job, and notes when each began. Jobs are told by their index, from 0."""
 
-    def __init__(self, jobs, loud):
+    def __init__(self, jobs, loud, deadly=False):
         self.seen = [0] * jobs
         self.begun = [0] * jobs
         self.full = threading.Event()
         self._count = itertools.count(1)
         self._jobs = jobs
         self.loud = loud
+        self._deadly = deadly
 
     def note(self, index):
         """Note a run; the first line of each side's job."""
+        if self._deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
         self.begun[index] = time.perf_counter_ns()
         self.seen[index] += 1
         # `next` is one step also for threads, where `+= 1` is not.
@@ -61,31 +65,31 @@ def main(producer, work, prepare=None):
     verb, options = sys.argv[1], json.loads(sys.argv[2])
     # A system on an event loop gets uvloop where its environment has it.
     run = _loop_runner() if inspect.iscoroutinefunction(work) else None
-    if verb in {"drain", "idle"}:
-        _work(work, run, loud=verb == "idle", **options)
+    if verb in {"drain", "idle", "die"}:
+        _work(work, run, verb, **options)
     elif run:
         _say(run(_produce_async(producer, prepare, verb, **options)))
     else:
         _say(_produce(producer, prepare, verb, **options))
 
 
-def _work(work, run, *, url, jobs, slots, loud):
+def _work(work, run, verb, *, url, jobs, slots, patience=PATIENCE):
     global RUNS  # noqa: PLW0603 - see there
-    RUNS = runs = Runs(jobs, loud)
+    RUNS = runs = Runs(jobs, loud=verb == "idle", deadly=verb == "die")
     # Whatever a worker does at the end of `work` (nothing, a slow good-bye), the figures are told and the process ends.
-    threading.Thread(target=_tell, args=(runs,), daemon=True).start()
+    threading.Thread(target=_tell, args=(runs, patience), daemon=True).start()
     if run:
         run(work(url, runs, slots))
     else:
         work(url, runs, slots)
-    threading.Event().wait(PATIENCE)
+    threading.Event().wait(patience)
 
 
-def _tell(runs):
+def _tell(runs, patience):
     code = 1
     try:
-        if not runs.full.wait(PATIENCE):
-            raise RuntimeError(f"{sum(runs.seen)} of {len(runs.seen)} jobs ran in {PATIENCE:g} s")
+        if not runs.full.wait(patience):
+            raise RuntimeError(f"{sum(runs.seen)} of {len(runs.seen)} jobs ran in {patience:g} s")
         time.sleep(SETTLE)
         runs.check()
         # From the first job to the last: how long the start takes is a figure of its own.

@@ -6,10 +6,10 @@ import { createRequire } from "node:module";
 const require = createRequire(`${process.cwd()}/package.json`);
 const { Queue, Worker, createPostgresBackend, setDefaultBackendFactory } = require("bullmq");
 
-const PATIENCE = 120_000;
 const SETTLE = 300;
 const [verb, text] = process.argv.slice(2);
 const options = JSON.parse(text);
+const patience = 1000 * (options.patience ?? 120);
 const address = new URL(options.url);
 const connection = address.protocol.startsWith("postgres")
   ? { connectionString: options.url, migrate: true }
@@ -17,7 +17,7 @@ const connection = address.protocol.startsWith("postgres")
 if (connection.connectionString) setDefaultBackendFactory(createPostgresBackend);
 // The same clock as that of Python's perf_counter_ns: CLOCK_MONOTONIC.
 const now = () => Number(process.hrtime.bigint());
-const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const rest = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 const say = (answer) => console.log(JSON.stringify(answer));
 
 async function produce(queue) {
@@ -25,7 +25,7 @@ async function produce(queue) {
     const before = [];
     const after = [];
     for (let number = 0; number < options.jobs; number += 1) {
-      await pause(20 + Math.random() * 80);
+      await rest(20 + Math.random() * 80);
       before.push(now());
       await queue.add("noop", { index: options.first + number });
       after.push(now());
@@ -49,7 +49,7 @@ function work() {
   const seen = new Array(options.jobs).fill(0);
   const begun = new Array(options.jobs).fill(0);
   let count = 0;
-  const late = setTimeout(() => end(`${count} of ${options.jobs} jobs ran in ${PATIENCE / 1000} s`), PATIENCE);
+  const late = setTimeout(() => end(`${count} of ${options.jobs} jobs ran in ${patience / 1000} s`), patience);
 
   function end(reason) {
     if (reason) console.error(reason);
@@ -58,7 +58,7 @@ function work() {
 
   async function tell() {
     clearTimeout(late);
-    await pause(SETTLE);
+    await rest(SETTLE);
     const wrong = seen.filter((runs) => runs !== 1).length;
     if (wrong) end(`${wrong} of ${options.jobs} jobs did not run exactly once`);
     const last = begun.reduce((one, other) => Math.max(one, other));
@@ -71,6 +71,7 @@ function work() {
   new Worker(
     "bench",
     async (job) => {
+      if (verb === "die") process.kill(process.pid, "SIGKILL");
       const { index } = job.data;
       begun[index] = now();
       seen[index] += 1;
@@ -82,7 +83,7 @@ function work() {
   );
 }
 
-if (verb === "drain" || verb === "idle") {
+if (["drain", "idle", "die"].includes(verb)) {
   work();
 } else {
   const queue = new Queue("bench", { connection });
