@@ -66,8 +66,15 @@ def version(name: str) -> str:
             return ""  # run from its folder; the report tells the revision
     if (PINS / name).is_dir():
         pinned = msgspec.json.decode((PINS / name / "package.json").read_bytes())["dependencies"]
-        return str(next(iter(pinned.values())))
+        return f"{next(iter(pinned.values()))}{_node_version()}"
     return (PINS / f"{name}.txt").read_text().splitlines()[0].partition("==")[2]
+
+
+def _node_version() -> str:
+    if not shutil.which("node"):
+        return ""
+    said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)
+    return f" on Node {said.stdout.strip().removeprefix('v')}"
 
 
 def _folder(name: str, pinned: bytes) -> Path:

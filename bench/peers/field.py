@@ -58,7 +58,7 @@ _BULLMQ = Peer(
     pins="bullmq-node",
     node=True,
     slots=(100,),
-    settings="Node, ioredis, concurrency 100",
+    settings="ioredis, concurrency 100",
     bulk="`addBulk`, 1000 at a time",
     guarantee=AT_LEAST_ONCE,
     killed="runs again when its lock is over and the next check finds it (30 s each), at most once",
@@ -154,7 +154,7 @@ _HUEY = Peer(
 )
 _BULLMQ_POSTGRES = msgspec.structs.replace(
     _BULLMQ,
-    settings="Node, pg, concurrency 100",
+    settings="pg, concurrency 100",
     killed="as on Redis",
     kept="record with result for ever, events",
 )

