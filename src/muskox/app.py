@@ -10,7 +10,7 @@ import asyncio
 import importlib
 import importlib.util
 import os
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, cast
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 from muskox.core.codec import DATA_LIMIT
 from muskox.core.errors import OptionError
 from muskox.core.events import Event, check_kind
-from muskox.core.job import Retention, check_queue_name
+from muskox.core.job import Job, NewJob, Retention, check_queue_name
 from muskox.core.seam import World
 from muskox.moving import ENDED, UNENDED, Moved, move
 from muskox.processors import AppQueue, Processor, include
@@ -118,6 +118,16 @@ class Muskox:
             return listener
 
         return listen
+
+    # --- adding ------------------------------------------------------------------
+
+    async def add_many(self, jobs: Iterable[NewJob]) -> list[Job]:
+        """Store jobs of any queues, made by their `new`: all or none, in one round trip, in that order."""
+        new = list(jobs)
+        strange = [job for job in new if not isinstance(job, NewJob)]
+        if strange:
+            raise OptionError(f"add_many takes jobs that were made by a queue's new(), not {type(strange[0]).__name__}")
+        return [added.job for added in await (await self.store()).add(new)] if new else []
 
     # --- looking -----------------------------------------------------------------
 
@@ -288,6 +298,7 @@ class Muskox:
 class SyncMuskox(Blocking[Muskox]):
     """The verbs of the app for blocking code: `ox.sync.counts()`."""
 
+    add_many = blocking(Muskox.add_many)
     counts = blocking(Muskox.counts)
     workers = blocking(Muskox.workers)
     audit = blocking(Muskox.audit)

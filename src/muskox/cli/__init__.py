@@ -15,6 +15,7 @@ from muskox.cli.family import Family
 from muskox.cli.look import counts, job, jobs
 from muskox.cli.manage import add, cancel, promote, remove, retry
 from muskox.cli.move import move
+from muskox.cli.outbox import outbox
 from muskox.cli.queues import drain, pause, resume
 from muskox.cli.store import audit, migrate
 from muskox.cli.worker import worker
@@ -47,6 +48,6 @@ def main() -> None:
 
 for _command in (
     worker, add, counts, jobs, job, retry, promote, cancel, remove, pause, resume, drain, events, doctor, audit,
-    migrate, move,
+    migrate, move, outbox,
 ):  # fmt: skip
     main.add_command(_command)

@@ -18,7 +18,7 @@ import click
 
 from muskox import DataError, DeclarationError, Muskox, MuskoxError, OptionError, StoreUnsupported
 
-__all__ = ["Family", "OnStore", "load", "on_store", "shown", "speak"]
+__all__ = ["Family", "OnStore", "load", "look_up", "on_store", "shown", "speak"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -121,6 +121,14 @@ def load(program: str) -> Muskox:
 
     The current folder is looked in first. Raises `click.UsageError`, exit code 2, saying what is wrong.
     """
+    name, found = look_up(program)
+    if not isinstance(found, Muskox):
+        _refuse(f"{program!r} is no Muskox but {type(found).__qualname__}", _offer(name))
+    return found
+
+
+def look_up(program: str) -> tuple[str, Any]:
+    """Import what `module:object` names, whatever it is; returns the module's name and the object."""
     name, _, path = program.partition(":") if ":" in program else program.rpartition(".")
     if not name or not path or program.endswith(".py"):
         _refuse(f"{program!r} does not say which object to use", f"write module:object, such as {_like(program)}:ox")
@@ -132,9 +140,7 @@ def load(program: str) -> Muskox:
         if not hasattr(found, part):
             _refuse(f"module {name!r} has no object {path!r}", _offer(name))
         found = getattr(found, part)
-    if not isinstance(found, Muskox):
-        _refuse(f"{program!r} is no Muskox but {type(found).__qualname__}", _offer(name))
-    return found
+    return name, found
 
 
 def _import(name: str, program: str) -> Any:
