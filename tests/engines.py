@@ -7,6 +7,8 @@ from urllib.parse import parse_qsl, urlencode
 import sqlalchemy
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from tests.servers import postgres
+
 _BLOCKING = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _ASYNCHRONOUS = {**_BLOCKING, "sqlite": "sqlite+aiosqlite"}
 
@@ -26,6 +28,6 @@ def settings(url: str) -> str:
 
 
 def _with(url: str, drivers: dict[str, str]) -> str:
-    scheme, colon, rest = url.partition(":")
+    scheme, colon, rest = postgres.direct(url).partition(":")
     told = urlencode({"options": settings(url)}) if settings(url) else ""
     return drivers[scheme] + colon + rest.partition("?")[0] + (f"?{told}" if told else "")

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from muskox.core.seam import World
 from muskox.store import open_store
 from muskox.store.protocol import Store
@@ -50,16 +52,35 @@ def _redis_7(_folder: Path, world: World) -> AbstractAsyncContextManager[tuple[s
 
 
 @asynccontextmanager
-async def _postgres(_folder: Path, world: World) -> AsyncIterator[tuple[str, Store]]:
-    with postgres.schema(postgres.shared_url()) as url:
+async def _in_schema(server: str, world: World) -> AsyncIterator[tuple[str, Store]]:
+    with postgres.schema(server) as url:
         async with _opened(url, world) as opened:
             yield opened
+
+
+def _postgres(_folder: Path, world: World) -> AbstractAsyncContextManager[tuple[str, Store]]:
+    return _in_schema(postgres.shared_url(), world)
+
+
+def _postgres_15(_folder: Path, world: World) -> AbstractAsyncContextManager[tuple[str, Store]]:
+    if not postgres.DEBIAN.exists():
+        pytest.skip(f"PostgreSQL 15 is not installed in {postgres.DEBIAN}: apt-get install postgresql-15")
+    return _in_schema(postgres.debian_url(), world)
+
+
+def _postgres_pooled(_folder: Path, world: World) -> AbstractAsyncContextManager[tuple[str, Store]]:
+    """Through PgBouncer in transaction mode, where nothing is heard and no session remembers anything."""
+    if postgres.POOLER is None:
+        pytest.skip("PgBouncer is not installed: apt-get install pgbouncer")
+    return _in_schema(postgres.pooled_url(), world)
 
 
 STORES: dict[str, SetUp] = {
     "sqlite": _sqlite,
     "sqlite-memory": _sqlite_in_memory,
     "postgres": _postgres,
+    "postgres-15": _postgres_15,
+    "postgres-pooled": _postgres_pooled,
     "redis": _redis,
     "redis-cluster": _redis_cluster,
 }
@@ -70,6 +91,8 @@ if system_binary() is not None:
 SHARED: dict[str, SetUp] = {
     "sqlite": _sqlite,
     "postgres": _postgres,
+    "postgres-15": _postgres_15,
+    "postgres-pooled": _postgres_pooled,
     "redis": _redis,
     "redis-cluster": _redis_cluster,
 }

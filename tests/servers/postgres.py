@@ -28,12 +28,14 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 HOST = "127.0.0.1"
 USER = "muskox"
 UNPRIVILEGED = "nobody"
 PATIENCE = 30.0
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
+POOLER = shutil.which("pgbouncer")
 
 FAST = {"fsync": "off", "full_page_writes": "off"}
 """Settings for tests that ask nothing of a disk."""
@@ -78,7 +80,7 @@ class Server:
                 preexec_fn=_end_with_parent, **self._who,  # noqa: PLW1509 - before any thread is started
             )  # fmt: skip
         end = time.monotonic() + PATIENCE
-        while not self._answers():
+        while not _answers(self.url):
             if self._process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError(f"PostgreSQL did not start: {self.log()[-2000:]}")
             time.sleep(0.02)
@@ -137,18 +139,64 @@ class Server:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, how)
 
-    def _answers(self) -> bool:
-        try:
-            psycopg.connect(self.url, connect_timeout=2).close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
     def _run(self, program: str, *words: str) -> None:
         done = subprocess.run(
             [str(self._binaries / program), *words], capture_output=True, cwd=self._folder, check=False, **self._who
         )
         assert done.returncode == 0, done.stderr.decode()
+
+
+class Pooler:
+    """A PgBouncer in front of a server of ours, in transaction mode: the connections behind it have no memory."""
+
+    def __init__(self, port: int, *, size: int = 10) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="muskox-pgbouncer-"))
+        self._who = _unprivileged(self._folder)
+        self.port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        (self._folder / "pgbouncer.ini").write_text(
+            f"""
+            [databases]
+            * = host={HOST} port={port} user={USER}
+            [pgbouncer]
+            listen_addr = {HOST}
+            listen_port = {self.port}
+            unix_socket_dir =
+            auth_type = any
+            pool_mode = transaction
+            default_pool_size = {size}
+            max_client_conn = 500
+            """.replace("            ", "")
+        )
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{USER}@{HOST}:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        assert POOLER is not None, "install pgbouncer"
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [POOLER, str(self._folder / "pgbouncer.ini")], stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=_end_with_parent, **self._who,  # noqa: PLW1509 - before any thread is started
+            )  # fmt: skip
+        end = time.monotonic() + PATIENCE
+        while not _answers(self.url):
+            if self._process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"PgBouncer did not start: {(self._folder / 'log').read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        assert self._process is not None, "it was not started"
+        self._process.kill()
+        self._process.wait()
+
+    def remove(self) -> None:
+        """Stop it and delete its files."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -177,11 +225,24 @@ def debian_url() -> str:
     return _shared(DEBIAN).url
 
 
+@functools.cache
+def pooled_url() -> str:
+    """The URL of a pooler in front of the shared server; only where `POOLER` is there."""
+    made = Pooler(_port_of(shared_url()))
+    atexit.register(made.remove)
+    made.start()
+    return made.url
+
+
 def _shared(binaries: Path | None) -> Server:
     made = Server(binaries, **FAST)
     atexit.register(made.remove)
     made.start()
     return made
+
+
+def _port_of(url: str) -> int:
+    return int(conninfo_to_dict(url)["port"])
 
 
 @contextlib.contextmanager
@@ -192,7 +253,7 @@ def schema(url: str) -> Iterator[str]:
     try:
         yield f"{url}{'&' if '?' in url else '?'}schema={name}"
     finally:
-        _done.append((url, name))
+        _done.append((url, f"SCHEMA IF EXISTS {name} CASCADE"))
 
 
 @contextlib.contextmanager
@@ -209,12 +270,26 @@ def database(url: str) -> Iterator[str]:
             connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
+def direct(url: str) -> str:
+    """The same without the pooler: for connections that a test tells things which a pooler does not pass on."""
+    pooled = pooled_url.cache_info().currsize and f":{_port_of(pooled_url())}/"
+    return url.replace(pooled, f":{_port_of(shared_url())}/") if pooled else url
+
+
 def _drop_done() -> None:
     while _done:
-        url, name = _done.pop()
+        url, what = _done.pop()
         with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url, autocommit=True) as connection:
             connection.execute("SET client_min_messages = error")
-            connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+            connection.execute(f"DROP {what}")
+
+
+def _answers(url: str) -> bool:
+    try:
+        psycopg.connect(url, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def _children(pid: int) -> list[int]:

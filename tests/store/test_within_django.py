@@ -15,6 +15,7 @@ from muskox import Muskox
 from muskox.core.errors import OptionError
 from muskox.core.job import JobState, NewJob
 from tests import engines
+from tests.servers import postgres
 from tests.store.reading import events, figures, one
 
 BACKENDS = {"sqlite": "sqlite3", "postgresql": "postgresql", "postgres": "postgresql"}
@@ -37,7 +38,7 @@ def users(here, store, shared):
     if not settings.configured:
         settings.configure(USE_TZ=True, LOGGING_CONFIG=None)
         django.setup()
-    url = make_url(shared[0])
+    url = make_url(postgres.direct(shared[0]))
     given = {
         "ENGINE": f"django.db.backends.{BACKENDS[url.drivername]}", "NAME": url.database, "USER": url.username or "",
         "PASSWORD": url.password or "", "HOST": url.host or url.query.get("host", ""), "PORT": url.port or "",

@@ -44,6 +44,9 @@ DEAF_POLL = 0.1
 ECHO = 3.0
 """Seconds within which a notification of our own must come back, else the line is deaf."""
 
+LONGEST_PAUSE = 60.0
+"""Seconds between two attempts to hear something through a pooler, at most."""
+
 CHECK = 20.0
 """Seconds after which a silent line is asked whether it is still there."""
 
@@ -86,6 +89,7 @@ class Bells:
         self.hearing = False
         """Whether notifications arrive."""
         self._closed = False
+        self._warned = False
 
     @property
     def channel(self) -> str:
@@ -184,6 +188,14 @@ class Bells:
                     await self._hear(connection)
                 finally:
                     connection.pgconn.finish()
+                if not self.hearing and not self._warned:
+                    self._warned = True
+                    log.warning(
+                        "no notification comes back from PostgreSQL at %s, as through a pooler: looking every %g s "
+                        "instead; give ?listen= a URL that goes to the server directly, or no",
+                        self._location.said,
+                        DEAF_POLL,
+                    )
                 failures = 0 if self.hearing else failures + 1
             except (psycopg.Error, OSError) as error:
                 failures = 0 if self.hearing else failures + 1
@@ -192,7 +204,8 @@ class Bells:
                 self.hearing = False
                 # What was rung meanwhile was not heard.
                 self._ring_here(None)
-            await pause(min(5.0, 0.2 * 2 ** min(failures, 5)) * (0.5 + self._world.chance()))
+            longest = LONGEST_PAUSE if self._warned else 5.0
+            await pause(min(longest, 0.2 * 2 ** min(failures, 10)) * (0.5 + self._world.chance()))
 
     async def _hear(self, connection: Connection) -> None:
         """Ring bells as they are told; returns when the line has gone silent for good."""

@@ -30,6 +30,9 @@ log = logging.getLogger("muskox.store")
 TIMES = 5
 """How often a step is said in all when another transaction came between."""
 
+UNUSED = 10.0
+"""Seconds after which a connection that was not needed is closed, but for the last."""
+
 LONGEST_PAUSE = 1.0
 """Seconds between two attempts to connect to a server that refuses, at most."""
 
@@ -42,9 +45,10 @@ class Connection(psycopg.AsyncConnection[TupleRow]):
     The driver would ask the server to cancel and wait for its word, which a server that hangs never gives.
     """
 
-    async def wait(self, gen: Any, interval: float = 1.0, **options: Any) -> Any:
+    async def wait(self, gen: Any, interval: float = 1.0, timeout: float | None = None) -> Any:
+        limit = {} if timeout is None else {"timeout": timeout}  # older drivers know none
         try:
-            return await waiting.wait_async(gen, self.pgconn.socket, interval, **options)
+            return await waiting.wait_async(gen, self.pgconn.socket, interval, **limit)
         except asyncio.CancelledError:
             self.pgconn.finish()
             raise
@@ -86,7 +90,7 @@ class Connections:
         self._lost = lost
         self._room = asyncio.Semaphore(location.pool)
         self._door = asyncio.Lock()
-        self._idle: list[Connection] = []
+        self._idle: list[tuple[Connection, float]] = []
         self._freed = asyncio.Event()
         self._open = 0
         self._refusals = 0
@@ -112,8 +116,9 @@ class Connections:
     async def close(self) -> None:
         """Close what lies here; what is lent is closed when it comes back."""
         self._closed = True
-        while self._idle:
-            await self._idle.pop().close()
+        for connection, _ in self._idle:
+            connection.pgconn.finish()
+        self._idle.clear()
 
     async def _repeat(self, step: Step[T]) -> T:
         said = 0
@@ -135,7 +140,7 @@ class Connections:
         except (psycopg.Error, StoreError) as error:
             idle = not connection.closed and connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
             if idle and remedy(error) is not Remedy.RECONNECT:
-                await self._give_back(connection)
+                self._give_back(connection)
             else:
                 self._drop(connection)
                 self._lost()
@@ -143,14 +148,14 @@ class Connections:
         except BaseException:
             self._drop(connection)
             raise
-        await self._give_back(connection)
+        self._give_back(connection)
         return answer
 
     async def _take(self) -> tuple[Connection, bool]:
         """A connection, and whether it has been used before."""
         while True:
             while self._idle:
-                connection = self._idle.pop()
+                connection, _ = self._idle.pop()
                 if not connection.closed:
                     return connection, True
                 self._open -= 1
@@ -188,12 +193,15 @@ class Connections:
             self._open += 1
             return connection
 
-    async def _give_back(self, connection: Connection) -> None:
+    def _give_back(self, connection: Connection) -> None:
         if self._closed:
-            self._open -= 1
-            await connection.close()
+            self._drop(connection)
             return
-        self._idle.append(connection)
+        now = self._world.monotonic()
+        self._idle.append((connection, now))
+        # Those at the bottom have not been needed for longest.
+        while len(self._idle) > 1 and now - self._idle[0][1] > UNUSED:
+            self._drop(self._idle.pop(0)[0])
         self._freed.set()
 
     def _drop(self, connection: Connection) -> None:

@@ -70,10 +70,14 @@ class Looks:
 
     async def counts(self, db: Connection, queues: Sequence[str], now: int | None) -> list[QueueCounts]:
         """The figures of queues, in the order asked for, or of all in the order of their making."""
-        runnable = _runnable(await self.workers(db, now))
         found: dict[str, list[Row]] = {}
-        for row in await self._all(db, "counts", (now,)):
-            found.setdefault(row[1], []).append(row)
+        live = []
+        for *row, record in await self._all(db, "counts", (now, now, ALIVE)):
+            if record is None:
+                found.setdefault(row[0], []).append(tuple(row))
+            else:
+                live.append(_record.decode(record))
+        runnable = _runnable(live)
         return [_count(name, found.get(name, []), runnable.get(name, set())) for name in queues or found]
 
     async def events(self, db: Connection, after: int, queue: str | None, limit: int, now: int | None) -> list[Event]:
@@ -93,21 +97,7 @@ class Looks:
 
     async def audit(self, db: Connection) -> list[Finding]:
         """Compare what is kept up with what is there."""
-        found = []
-        for queue, name, *figures in await self._all(db, "audit_counts"):
-            for state, kept, real in zip(STATE, figures[:7], figures[7:], strict=True):
-                if kept != real:
-                    found.append(Finding(f"{kept} jobs named {name!r} are said to be {state}, {real} are", queue))
-        found += [Finding("active without a lease", *row) for row in await self._all(db, "audit_active")]
-        found += [
-            Finding(f"{STATE[state]} with a moment that does not fit", queue, id)
-            for queue, id, state in await self._all(db, "audit_shape")
-        ]
-        found += [Finding("in a lane that is not its own", "", id) for (id,) in await self._all(db, "audit_lanes")]
-        found += [
-            Finding(f"log lines of job row {row}, which is not there") for (row,) in await self._all(db, "audit_lines")
-        ]
-        return found + [Finding(said) for (said,) in await self._all(db, "audit_events")]
+        return [Finding(*row) for row in await self._all(db, "audit")]
 
     # --- pages -------------------------------------------------------------------
 
@@ -193,7 +183,7 @@ def _runnable(live: list[WorkerRecord]) -> dict[str, set[str | None]]:
 def _count(queue: str, lanes: list[Row], runnable: set[str | None]) -> QueueCounts:
     totals = dict.fromkeys(STATE, 0)
     names, held, oldest = [], 0, None
-    for _, _, _, name, *figures, arrival in lanes:
+    for _, _, name, *figures, age in lanes:
         if name is None:
             continue
         states = dict(zip(STATE, map(int, figures), strict=True))
@@ -202,6 +192,6 @@ def _count(queue: str, lanes: list[Row], runnable: set[str | None]) -> QueueCoun
             totals[state] += figure
         if waiting := states[JobState.WAITING]:
             held += 0 if runnable & {name, None} else waiting
-            oldest = arrival if oldest is None or (arrival is not None and arrival < oldest) else oldest
-    age = None if oldest is None else max(0.0, (lanes[0][0] - oldest) / 1e6)
-    return QueueCounts(queue, bool(lanes and lanes[0][2]), totals, names, held, age)
+            oldest = age if oldest is None or (age is not None and age > oldest) else oldest
+    since = None if oldest is None else max(0.0, oldest / 1e6)
+    return QueueCounts(queue, bool(lanes and lanes[0][1]), totals, names, held, since)

@@ -177,15 +177,25 @@ ORDER BY g.number
 LIMIT %s;
 
 -- name: counts
--- The moment, then a row per lane; `oldest` only where something waits, found among at most 64 priorities. Lanes that
--- were made for an add that was rolled back never had a job: they are left out, and so is a queue that has no others.
-SELECT muskox.moment(%s), q.name, q.paused, c.name, c.waiting, c.delayed, c.blocked, c.active, c.completed, c.failed,
-       c.cancelled, CASE WHEN c.waiting > 0 THEN (SELECT min(o.arrival) FROM muskox.oldest(c.lane) AS o) END
-FROM muskox.queues AS q
-LEFT JOIN (muskox.lanes AS l JOIN muskox.counted AS f ON f.lane = l.id)
-       AS c (id, queue, name, label, lane, waiting, delayed, blocked, active, completed, failed, cancelled) ON c.queue = q.id
-WHERE c.lane IS NOT NULL OR q.paused OR NOT EXISTS (SELECT FROM muskox.lanes AS l WHERE l.queue = q.id)
-ORDER BY q.id, c.lane;
+-- A row per lane: queue, whether paused, name, figures, and the age of the oldest where something waits, found among at
+-- most 64 priorities; then the records of the live workers. Lanes that were made for an add that was rolled back never
+-- had a job: they are left out, and so is a queue that has no others.
+(
+    SELECT q.name, q.paused, c.name, c.waiting, c.delayed, c.blocked, c.active, c.completed, c.failed, c.cancelled,
+           CASE WHEN c.waiting > 0 THEN now.now - (SELECT min(o.arrival) FROM muskox.oldest(c.lane) AS o) END,
+           NULL::text
+    FROM muskox.moment(%s) AS now (now)
+    CROSS JOIN muskox.queues AS q
+    LEFT JOIN (muskox.lanes AS l JOIN muskox.counted AS f ON f.lane = l.id)
+           AS c (id, queue, name, label, lane, waiting, delayed, blocked, active, completed, failed, cancelled)
+           ON c.queue = q.id
+    WHERE c.lane IS NOT NULL OR q.paused OR NOT EXISTS (SELECT FROM muskox.lanes AS l WHERE l.queue = q.id)
+    ORDER BY q.id, c.lane
+)
+UNION ALL
+SELECT NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, w.record
+FROM muskox.workers AS w, muskox.moment(%s) AS now (now)
+WHERE w.at >= now.now - %s;
 
 -- name: workers
 SELECT now.now - w.at, w.record
@@ -193,11 +203,9 @@ FROM muskox.workers AS w, muskox.moment(%s) AS now (now)
 WHERE w.at >= now.now - %s
 ORDER BY w.at, w.id;
 
--- name: audit_counts
-SELECT q.name, l.name, COALESCE(c.waiting, 0), COALESCE(c.delayed, 0), COALESCE(c.blocked, 0), COALESCE(c.active, 0),
-       COALESCE(c.completed, 0), COALESCE(c.failed, 0), COALESCE(c.cancelled, 0),
-       COALESCE(r.waiting, 0), COALESCE(r.delayed, 0), COALESCE(r.blocked, 0), COALESCE(r.active, 0),
-       COALESCE(r.completed, 0), COALESCE(r.failed, 0), COALESCE(r.cancelled, 0)
+-- name: audit
+-- Compares what is kept up with what is there; gives findings: what, queue, job.
+SELECT s.kept || ' jobs named ' || l.name || ' are said to be ' || s.state || ', ' || s.real || ' are', q.name, ''
 FROM muskox.lanes AS l
 JOIN muskox.queues AS q ON q.id = l.queue
 LEFT JOIN muskox.counted AS c ON c.lane = l.id
@@ -208,35 +216,40 @@ LEFT JOIN (
            count(*) FILTER (WHERE j.state = 6) AS cancelled
     FROM muskox.jobs AS j
     GROUP BY j.lane
-) AS r ON r.lane = l.id;
-
--- name: audit_active
-SELECT q.name, j.id
+) AS r ON r.lane = l.id
+CROSS JOIN LATERAL (
+    VALUES ('waiting', COALESCE(c.waiting, 0), COALESCE(r.waiting, 0)), ('delayed', COALESCE(c.delayed, 0), COALESCE(r.delayed, 0)),
+           ('blocked', COALESCE(c.blocked, 0), COALESCE(r.blocked, 0)), ('active', COALESCE(c.active, 0), COALESCE(r.active, 0)),
+           ('completed', COALESCE(c.completed, 0), COALESCE(r.completed, 0)), ('failed', COALESCE(c.failed, 0), COALESCE(r.failed, 0)),
+           ('cancelled', COALESCE(c.cancelled, 0), COALESCE(r.cancelled, 0))
+) AS s (state, kept, real)
+WHERE s.kept <> s.real
+UNION ALL
+SELECT 'active without a lease', q.name, j.id
 FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue
-WHERE j.state = 3 AND (j.token IS NULL OR j.lease_until IS NULL OR j.attempt < 1);
-
--- name: audit_shape
-SELECT q.name, j.id, j.state
+WHERE j.state = 3 AND (j.token IS NULL OR j.lease_until IS NULL OR j.attempt < 1)
+UNION ALL
+SELECT 'in state ' || j.state || ' with a moment that does not fit', q.name, j.id
 FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue
-WHERE (j.state = 1) <> (j.due IS NOT NULL) OR (j.state >= 4) <> (j.ended IS NOT NULL) OR j.state NOT BETWEEN 0 AND 6;
-
--- name: audit_lanes
-SELECT j.id FROM muskox.jobs AS j LEFT JOIN muskox.lanes AS l ON l.id = j.lane WHERE l.id IS NULL OR l.queue <> j.queue;
-
--- name: audit_lines
-SELECT DISTINCT g.job FROM muskox.logs AS g WHERE NOT EXISTS (SELECT FROM muskox.jobs AS j WHERE j.seq = g.job);
-
--- name: audit_events
--- Records that no offset leads to and that wait for none, and offsets that lead nowhere or do not follow each other.
-SELECT 'event record ' || e.id || ' has no offset'
+WHERE (j.state = 1) <> (j.due IS NOT NULL) OR (j.state >= 4) <> (j.ended IS NOT NULL) OR j.state NOT BETWEEN 0 AND 6
+UNION ALL
+SELECT 'in a lane that is not its own', '', j.id
+FROM muskox.jobs AS j LEFT JOIN muskox.lanes AS l ON l.id = j.lane
+WHERE l.id IS NULL OR l.queue <> j.queue
+UNION ALL
+SELECT DISTINCT 'log lines of job row ' || g.job || ', which is not there', '', ''
+FROM muskox.logs AS g
+WHERE NOT EXISTS (SELECT FROM muskox.jobs AS j WHERE j.seq = g.job)
+UNION ALL
+SELECT 'event record ' || e.id || ' has no offset', '', ''
 FROM muskox.events AS e
 WHERE NOT EXISTS (SELECT FROM muskox.offsets AS o WHERE o.event = e.id)
   AND NOT EXISTS (SELECT FROM muskox.pending AS p WHERE p.event = e.id)
 UNION ALL
-SELECT 'offset ' || o.first || ' has no event record'
+SELECT 'offset ' || o.first || ' has no event record', '', ''
 FROM muskox.offsets AS o
 WHERE NOT EXISTS (SELECT FROM muskox.events AS e WHERE e.id = o.event)
 UNION ALL
-SELECT 'after offset ' || s.first + s.size - 1 || ' comes ' || s.next
+SELECT 'after offset ' || s.first + s.size - 1 || ' comes ' || s.next, '', ''
 FROM (SELECT o.first, o.size, lead(o.first) OVER (ORDER BY o.first) AS next FROM muskox.offsets AS o) AS s
 WHERE s.next <> s.first + s.size;

@@ -1,16 +1,17 @@
 -- What all steps share: clock, lanes, facts, offsets, bells. `p_` begins every parameter.
 --
 -- A function is never given another meaning after a release: a release that needs one adds a function, so that
--- the release before runs beside it. Functions that touch jobs switch off the ways of reading that would cost the
+-- the release before runs beside it. The search path is pinned, so that nothing of a caller's stands before what is
+-- built in. Functions that touch jobs switch off the ways of reading that would cost the
 -- table and not the page, since a plan made while a table was small is kept when it has grown.
 
 -- The machine's time, or that of the world that the caller says.
-CREATE FUNCTION muskox.machine(p_now bigint) RETURNS bigint LANGUAGE sql AS $$
+CREATE FUNCTION muskox.machine(p_now bigint) RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT COALESCE(p_now, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
 $$;
 
 -- The store's clock for whoever only looks: it stands still while the machine's is a little behind.
-CREATE FUNCTION muskox.moment(p_now bigint) RETURNS bigint LANGUAGE sql AS $$
+CREATE FUNCTION muskox.moment(p_now bigint) RETURNS bigint LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
     SELECT CASE WHEN last_value - machine BETWEEN 0 AND 60000000 THEN last_value ELSE machine END
     FROM muskox.clock, muskox.machine(p_now) AS machine
 $$;
@@ -18,7 +19,7 @@ $$;
 -- The store's clock for whoever writes. A machine whose clock is more than a minute behind was set back on purpose:
 -- leases are durations and move with it, once, by whoever sees it first and is in no transaction of a caller's.
 CREATE FUNCTION muskox.tick(p_now bigint, p_shift boolean) RETURNS bigint LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_machine bigint := COALESCE(p_now, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
     v_known bigint;
@@ -48,7 +49,7 @@ $$;
 
 -- For steps whose loss in a crash of the server only means that they are done again.
 CREATE FUNCTION muskox.relax(p_level text) RETURNS void LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 BEGIN
     IF p_level <> '' THEN
         PERFORM set_config('synchronous_commit', p_level, true);
@@ -59,7 +60,7 @@ $$;
 -- The numbers of lanes by queue and name, made if there are none; in a transaction of its own.
 CREATE FUNCTION muskox.find_lanes(p_queues text[], p_names text[])
 RETURNS TABLE (queue_name text, lane_name text, queue_id integer, lane_id integer) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 BEGIN
     INSERT INTO muskox.queues (name)
     SELECT DISTINCT w.name FROM unnest(p_queues) AS w (name)
@@ -79,7 +80,7 @@ $$;
 
 -- The number of a queue, made if there is none.
 CREATE FUNCTION muskox.find_queue(p_queue text) RETURNS integer LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_id integer;
 BEGIN
@@ -96,7 +97,7 @@ $$;
 -- Append one record of facts. It has no offset before it is gathered.
 CREATE FUNCTION muskox.tell(p_queue integer, p_kind text, p_at bigint, p_size integer, p_body text)
 RETURNS void LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_id bigint;
 BEGIN
@@ -108,7 +109,7 @@ $$;
 
 -- Which of the bells somebody waits for: queues by name, and '' for events.
 CREATE FUNCTION muskox.awaited(p_queues integer[]) RETURNS text[] LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM muskox.waits) THEN
         RETURN NULL;
@@ -125,7 +126,7 @@ $$;
 -- Ask to be woken, for some seconds; returns whether this was asked already.
 CREATE FUNCTION muskox.await(p_waiter text, p_queues text[], p_seconds double precision)
 RETURNS boolean LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_known integer;
 BEGIN
@@ -141,7 +142,7 @@ $$;
 
 -- Ring bells. The transaction waits for no disk, since a notification holds a lock on all of the database.
 CREATE FUNCTION muskox.ring(p_channel text, p_bells text[]) RETURNS void LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     PERFORM pg_notify(p_channel, bell) FROM unnest(p_bells) AS bell;
@@ -151,7 +152,7 @@ $$;
 -- Give offsets to the events that are committed and have none, and bring the figures up to date.
 -- The order of events is the order of their ids; a job's moves draw theirs while they hold its row, one after the other.
 CREATE FUNCTION muskox.gather(p_wait boolean) RETURNS void LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_key integer := 'muskox.pending'::regclass::oid::bigint % 2147483647;
 BEGIN
@@ -208,7 +209,7 @@ $$;
 -- The first row is none: its `first` is the lowest offset kept, its `body` the next one to be given.
 CREATE FUNCTION muskox.read_events(p_now bigint, p_after bigint, p_queue text, p_limit integer)
 RETURNS TABLE (first bigint, size integer, queue text, kind text, at bigint, body text) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM muskox.gather(true);

@@ -10,7 +10,7 @@ CREATE FUNCTION muskox.add(
     p_told_queues integer[], p_told_lanes integer[], p_told_states smallint[], p_told_sizes integer[], p_bodies text[],
     p_channel text
 ) RETURNS TABLE (at bigint, known integer[], bells text[]) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     v_now bigint;
@@ -96,7 +96,8 @@ $$;
 -- The oldest waiting job of each priority of a lane: found by jumping along the index from priority to priority, from
 -- the lowest on and at most 64 of them.
 CREATE FUNCTION muskox.oldest(p_lane integer) RETURNS TABLE (tid tid, arrival bigint, seq bigint)
-LANGUAGE sql SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
     WITH RECURSIVE level (rank, depth) AS (
         SELECT (SELECT j.rank FROM muskox.jobs AS j
                 WHERE j.lane = p_lane AND j.state = 0
@@ -123,7 +124,7 @@ $$;
 CREATE FUNCTION muskox.pick(
     p_lanes integer[], p_queues integer[], p_limit integer, p_turn bigint, p_old tid[]
 ) RETURNS tid[] LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_most integer := 2 * p_limit + 50;
@@ -186,7 +187,7 @@ CREATE FUNCTION muskox.claim(
     at bigint, bell boolean, lane integer, place text, token bigint, rank integer, attempt integer, attempts integer,
     stalls integer, releases integer, added bigint, started bigint, id text, options text, data text, progress text
 ) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE

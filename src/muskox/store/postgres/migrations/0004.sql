@@ -10,7 +10,7 @@ CREATE FUNCTION muskox.complete(
     p_now bigint, p_level text, p_tids tid[], p_tokens bigint[], p_results text[],
     p_told_queues integer[], p_told_lanes integer[], p_told_sizes integer[], p_bodies text[]
 ) RETURNS TABLE (lost integer[], bells text[]) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -54,7 +54,7 @@ $$;
 CREATE FUNCTION muskox.complete_rest(
     p_now bigint, p_tokens bigint[], p_results text[], p_told_queues integer[], p_told_lanes integer[], p_bodies text[]
 ) RETURNS integer[] LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_queues integer[];
@@ -112,7 +112,7 @@ $$;
 -- failure, more (the event's further fields as JSON, with a comma in front), repeats (states that mean it was written).
 CREATE FUNCTION muskox.settle(p_now bigint, p_level text, p_items json)
 RETURNS TABLE (lost integer[], bells text[]) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -204,7 +204,7 @@ $$;
 CREATE FUNCTION muskox.renew(
     p_now bigint, p_level text, p_queues integer[], p_ids text[], p_tokens bigint[], p_lease bigint
 ) RETURNS integer[] LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_now bigint;
@@ -232,7 +232,7 @@ $$;
 -- data, fact (of the progress, as JSON), changed (the fact that the data was changed), lines.
 CREATE FUNCTION muskox.annotate(p_now bigint, p_level text, p_items json, p_most integer, p_full text)
 RETURNS TABLE (lost integer[], bells text[]) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE

@@ -6,7 +6,7 @@ CREATE FUNCTION muskox.tell_moved(
     p_now bigint, p_kind text, p_source smallint[], p_target smallint,
     p_queues integer[], p_lanes integer[], p_ids text[], p_attempts integer[], p_more text[]
 ) RETURNS void LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 BEGIN
     INSERT INTO muskox.pending (size, lane, moved, source, target)
     SELECT 0, m.lane, count(*), m.source, p_target
@@ -33,7 +33,7 @@ $$;
 -- Make due jobs claimable; they arrive at the moment they were due. Gathers what has been told, too.
 CREATE FUNCTION muskox.promote(p_now bigint, p_level text, p_limit integer)
 RETURNS TABLE (moved integer, bells text[]) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_now bigint := muskox.tick(p_now, true);
@@ -78,7 +78,7 @@ $$;
 -- stalls that are allowed. Returns queues and ids of the jobs, the worker that had held each, and the bells.
 CREATE FUNCTION muskox.recover(p_now bigint, p_level text, p_limit integer, p_most integer)
 RETURNS TABLE (queue text, id text, worker text, bells text[]) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -154,7 +154,7 @@ $$;
 
 -- Delete rows by their places, with their logs, and count them out; a row that others are at is left to them.
 CREATE FUNCTION muskox.drop_ended(p_now bigint, p_tids tid[]) RETURNS integer LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_dropped integer;
@@ -180,7 +180,7 @@ CREATE FUNCTION muskox.clear(
     p_now bigint, p_level text, p_queues text[], p_completed_for bigint[], p_completed_most bigint[],
     p_failed_for bigint[], p_failed_most bigint[], p_limit integer, p_events bigint
 ) RETURNS integer LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_now bigint := muskox.tick(p_now, true);

@@ -4,7 +4,7 @@
 -- p_names NULL: any. `was` is the state.
 CREATE FUNCTION muskox.selected(p_queue text, p_ids text[], p_states smallint[], p_names text[], p_limit integer)
 RETURNS TABLE (tid tid, seq bigint, queue integer, lane integer, id text, was smallint, attempt integer) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -61,7 +61,7 @@ $$;
 CREATE FUNCTION muskox.change(
     p_now bigint, p_verb text, p_queue text, p_ids text[], p_states smallint[], p_names text[], p_limit integer
 ) RETURNS TABLE (moved integer, bells text[]) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -111,7 +111,7 @@ $$;
 -- Replace the data of a job whose state is one of p_states.
 CREATE FUNCTION muskox.update_data(p_now bigint, p_queue text, p_id text, p_data text, p_states smallint[])
 RETURNS text[] LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_now bigint := muskox.tick(p_now, true);
     v_one record;
@@ -131,7 +131,7 @@ $$;
 -- Stop or allow claims from a queue, also one that has had no job yet.
 CREATE FUNCTION muskox.pause(p_now bigint, p_queue text, p_paused boolean)
 RETURNS TABLE (changed boolean, bells text[]) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_now bigint := muskox.tick(p_now, true);
     v_queue integer := muskox.find_queue(p_queue);
@@ -149,7 +149,7 @@ $$;
 -- Append facts that are not moves.
 CREATE FUNCTION muskox.publish(p_now bigint, p_queues text[], p_kinds text[], p_bodies text[])
 RETURNS text[] LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_now bigint := muskox.tick(p_now, true);
 BEGIN
@@ -161,7 +161,7 @@ $$;
 
 -- Record that a worker lives, or is gone (p_record NULL); those that have been silent for an hour are forgotten.
 CREATE FUNCTION muskox.beat(p_now bigint, p_level text, p_id text, p_record text) RETURNS void LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_now bigint := muskox.tick(p_now, true);
 BEGIN

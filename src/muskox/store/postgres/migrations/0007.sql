@@ -4,7 +4,7 @@
 -- with the columns of a job, the name as JSON, and the lines of its log as [number, at, text].
 -- Returns the places (from 0) of the jobs that were stored.
 CREATE FUNCTION muskox.adopt(p_now bigint, p_items json) RETURNS TABLE (stored integer[], bells text[]) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
     v_now bigint := muskox.tick(p_now, true);
