@@ -292,6 +292,41 @@ async def test_two_relays_at_once_double_nothing(ox, emails, engine, database, o
 
 
 @pytest.mark.parametrize("database", ["postgres"], indirect=True)
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize("level", ["AUTOCOMMIT", "SERIALIZABLE"])
+async def test_an_engine_of_another_isolation_is_used_in_ours(
+    ox, emails, engine, async_engine, outbox, database, level, monkeypatch
+):
+    other = Outbox(ox, async_engine.execution_options(isolation_level=level), name=database.table)
+    add, seen = ox.add_many, []
+    with engine.begin() as tx:
+        outbox.sync.add(tx, emails, "welcome")
+
+    async def beside(jobs):
+        seen.append(await outbox.relay())
+        return await add(jobs)
+
+    monkeypatch.setattr(ox, "add_many", beside)
+
+    assert await other.relay() == 1
+    assert (seen, (await emails.counts()).waiting) == ([0], 1)
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("kind", ["sqlite"])
+async def test_an_engine_that_commits_by_itself_is_refused(ox, emails, engine, outbox, database):
+    other = engines.engine(database.url).execution_options(isolation_level="AUTOCOMMIT")
+    with engine.begin() as tx:
+        outbox.sync.add(tx, emails, "welcome")
+
+    with pytest.raises(OptionError, match="commits every statement by itself"):
+        await Outbox(ox, other, name=database.table).relay()
+    assert (await emails.counts()).total == 0
+    assert await outbox.relay() == 1
+    other.dispose()
+
+
+@pytest.mark.parametrize("database", ["postgres"], indirect=True)
 async def test_a_relay_leaves_the_rows_to_another_that_is_at_them(outbox, emails, engine):
     with engine.begin() as tx:
         outbox.sync.add(tx, emails, "welcome")

@@ -27,7 +27,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from muskox import Job, Muskox, NewJob
+from muskox import Job, Muskox, NewJob, OptionError
 from muskox.contrib._tables import Tables, from_row
 
 __all__ = ["BATCH", "QUEUE", "Relay"]
@@ -44,7 +44,7 @@ _FOREVER = 10 * 365 * 86_400.0
 _MOST_NOTES = 100
 _MOST_BAD = 1000
 _SKIPPING = frozenset({"mariadb", "mysql", "oracle", "postgresql"})
-"""Databases that have FOR UPDATE SKIP LOCKED; on others a relay waits for the lock instead."""
+"""Databases that have FOR UPDATE SKIP LOCKED and READ COMMITTED; on others a relay waits for the lock instead."""
 
 Row = tuple[int, str]
 """The number of a row and the id of its job. Both, since a number alone may be given anew in some databases."""
@@ -128,6 +128,7 @@ class Relay:
             return _through(self._turn(_Blocking(self._ox, connection)))
 
     async def _turn(self, sides: _Sides) -> int:
+        await sides.run(self._isolate)
         if self._outbox is None:
             self._outbox = await sides.run(self._name)
         if self._sure and not await sides.run(self._has_rows):
@@ -164,6 +165,11 @@ class Relay:
 
     # --- on the connection -----------------------------------------------------------
 
+    def _isolate(self, connection: sa.Connection) -> None:
+        """See that a turn is a transaction, and that what is read after the lock is what was committed before it."""
+        if connection.dialect.name in _SKIPPING:
+            connection.execution_options(isolation_level="READ COMMITTED")
+
     def _name(self, connection: sa.Connection) -> str:
         """The name of this outbox, made by the first relay that there is."""
         relay = self._tables.relay
@@ -198,6 +204,11 @@ class Relay:
             return False
         # As good as BEGIN IMMEDIATE on SQLite, whatever it is that begins its transactions.
         connection.execute(sa.update(relay).values(one=relay.c.one))
+        if connection.dialect.name == "sqlite" and not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
+            raise OptionError(
+                "the engine of the outbox commits every statement by itself, so that no lock holds; give the outbox "
+                "one without isolation_level AUTOCOMMIT"
+            )
         return True
 
     def _take(self, connection: sa.Connection) -> tuple[list[Row], list[NewJob]]:
