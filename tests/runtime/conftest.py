@@ -12,6 +12,7 @@ from muskox.runtime.world import RealWorld
 from muskox.store import open_store
 from tests.runtime.flaky import FlakyStore
 from tests.runtime.helpers import clean, on_store
+from tests.servers.valkey import fresh_prefix, shared_server
 
 
 @pytest.fixture
@@ -22,14 +23,17 @@ async def ox() -> AsyncIterator[Muskox]:
         assert await clean(app)
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where others may open the same jobs too."""
+    if request.param == "redis":
+        return f"{shared_server().url}?prefix={fresh_prefix()}"
     return f"sqlite:///{tmp_path}/jobs.db"
 
 
 @pytest.fixture
 async def filed(url: str) -> AsyncIterator[Muskox]:
-    """An app whose jobs are in a file that others may open too."""
+    """An app whose jobs are where others may open them too."""
     async with Muskox(url) as app:
         yield app
         assert await clean(app)
