@@ -22,7 +22,7 @@ from muskox.apps.mail.compose import Sender
 from muskox.apps.notifier.app import create_app
 from muskox.apps.notifier.services import Services
 from muskox.apps.notifier.settings import Settings
-from tests.servers import postgres
+from tests.servers import postgres, valkey
 
 ADA = {"email": "ada@example.org", "name": "Ada", "password": "correct horse"}
 BASE = "http://127.0.0.1:8000"
@@ -80,7 +80,7 @@ def token_in(text: str) -> str:
 
 def settings_for(folder: Path, **changes: Any) -> Settings:
     values = {
-        "url": f"sqlite:///{folder / 'muskox.db'}",
+        "url": sqlite_in(folder),
         "public_url": BASE,
         "sender": Sender(parse_address("no-reply@example.org"), "Muskox"),
         **changes,
@@ -102,17 +102,25 @@ async def notifier_at(folder: Path, *, world: World | None = None, **changes: An
 @contextmanager
 def url_of(store: str, folder: Path) -> Iterator[str]:
     """The URL of an empty store of a kind, for one test."""
-    if store == "sqlite":
-        yield f"sqlite:///{folder / 'muskox.db'}"
-    else:
-        with postgres.database(postgres.shared_url()) as url:
-            yield url
+    match store:
+        case "postgres":
+            with postgres.database(postgres.shared_url()) as url:
+                yield url
+        case "redis":
+            yield f"{valkey.shared_server().url}?prefix={valkey.fresh_prefix()}"
+        case _:
+            yield sqlite_in(folder)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+def sqlite_in(folder: Path) -> str:
+    return f"sqlite:///{folder / 'muskox.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres", "redis"])
 async def notifier(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Notifier]:
+    database = sqlite_in(tmp_path) if request.param == "redis" else ""
     with url_of(request.param, tmp_path) as url:
-        async with notifier_at(tmp_path, url=url, secret="a secret of the tests") as running:
+        async with notifier_at(tmp_path, url=url, database=database, secret="a secret of the tests") as running:
             yield running
 
 

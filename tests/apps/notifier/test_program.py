@@ -98,7 +98,7 @@ async def test_security_s05_an_open_inbox_is_not_shown_to_the_network(tmp_path):
 @pytest.mark.parametrize(
     ("url", "word"),
     [
-        ("redis://127.0.0.1", "MUSKOX_URL"),
+        ("redis://127.0.0.1:1", "the Redis server at 127.0.0.1:1"),
         ("sqlite:///none/muskox.db", "SECRET"),
         ("sqlite:///text.db", "not a SQLite database"),
         ("sqlite:///muskox.db?speed=high", "speed"),

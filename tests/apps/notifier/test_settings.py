@@ -82,6 +82,20 @@ def test_settings_are_read_from_dotenv_below_the_environment(tmp_path, monkeypat
     assert (environment["PRODUCT"], environment["SMTP_HOST"]) == ("Tundra", "above.example.org")
 
 
+@pytest.mark.parametrize(("environment", "database", "shared"), [
+    ({}, "", True),
+    ({"MUSKOX_URL": "postgresql://db/jobs"}, "", True),
+    ({"MUSKOX_URL": "postgresql://db/jobs", "DATABASE_URL": "postgresql://db/jobs"}, "postgresql://db/jobs", True),
+    ({"MUSKOX_URL": "redis://db"}, "sqlite:///muskox.db", False),
+    ({"MUSKOX_URL": "redis://db", "DATABASE_URL": "postgresql://db/app"}, "postgresql://db/app", False),
+    ({"DATABASE_URL": "postgresql://db/app"}, "postgresql://db/app", False),
+])  # fmt: skip
+def test_users_are_beside_the_jobs_where_they_can_be(environment, database, shared):
+    settings = read_settings(environment, address=HERE)
+
+    assert (settings.database, settings.shared) == (database, shared)
+
+
 @pytest.mark.parametrize("url", ["sqlite://:memory:", "sqlite://", "redis://localhost", "nonsense", "mysql://x/y"])
 def test_a_store_that_cannot_share_a_transaction_is_refused_with_words(url):
     with pytest.raises(StoreUnsupported, match="MUSKOX_URL"):

@@ -72,6 +72,10 @@ class Abandoned:
         found = 0
         for id, queue, job_id in await self._mail.in_thread(self._open_messages, limit):
             job = await self._mail.ox.queue(queue).get(job_id)
+            if job is None:
+                if await self._mail.in_thread(self._is_on_its_way, job_id):
+                    continue
+                job = await self._mail.ox.queue(queue).get(job_id)  # it may have arrived between the two looks
             if job is None or job.state is JobState.CANCELLED:
                 found += await self.give_up(id, withdrawn=True)
             elif job.settled:
@@ -106,6 +110,10 @@ class Abandoned:
                 store.move(connection, message, MessageState.FAILED, now, reason=Reason.ATTEMPTS)
             log.info("message %s ended with its job", message_id)
             return True
+
+    def _is_on_its_way(self, job_id: str) -> bool:
+        with self._mail.engine.connect().execution_options(reading=True) as connection:
+            return self._mail.jobs.is_on_its_way(connection, job_id)
 
     def _open_messages(self, limit: int) -> list[tuple[str, str, str]]:
         table = tables.messages.c

@@ -181,14 +181,15 @@ class Delivery:
         return after
 
     def _add_anew(self, connection: Any, message: Message, delay: float) -> None:
-        self._mail.ox.queue(message.queue).sync.add(
+        self._mail.jobs.add(
+            connection,
+            message.queue,
             JOB_NAME,
             {"message_id": message.id},
             id=message.job_id,
             priority=message.priority,
             attempts=max(1, message.max_attempts - message.attempts),
             delay=delay,
-            within=connection,
         )
 
     def _take_evidence(self, begun: _Begun, reply: Reply) -> Message | None:

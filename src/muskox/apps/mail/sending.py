@@ -26,6 +26,7 @@ from muskox.apps.mail.compose import Composed, Letter, Sender, boundary_of, comp
 from muskox.apps.mail.errors import Refused
 from muskox.apps.mail.headers import check_custom_name, check_text
 from muskox.apps.mail.inbox import Inbox
+from muskox.apps.mail.jobs import Jobs, SharedJobs
 from muskox.apps.mail.kinds import KINDS, Kind, Stream
 from muskox.apps.mail.smtp import Smtp
 from muskox.apps.mail.store import Message
@@ -57,7 +58,8 @@ class Mail:
     """Sends mail for a program: templates in, messages with a delivery state out.
 
     `site` is given to every template: `product` and `home_url`. `secret` derives
-    message ids and must stay the same as long as messages are on their way.
+    message ids and must stay the same as long as messages are on their way. `jobs` None: they are kept in the
+    database of `engine` too.
     `threads` write to the database at once: one for SQLite, where more would only wait for each other.
     """
 
@@ -71,6 +73,7 @@ class Mail:
         sender: Sender,
         secret: bytes,
         site: Mapping[str, str],
+        jobs: Jobs | None = None,
         bell: Bell | None = None,
         threads: int = 1,
     ) -> None:
@@ -78,6 +81,7 @@ class Mail:
         self.engine = engine
         self.transport = transport
         self.templates = templates
+        self.jobs = jobs or SharedJobs(ox)
         self.bell = bell or Bell()
         self._sender = sender
         self._secret = secret
@@ -140,13 +144,14 @@ class Mail:
             known = store.find_by_key(connection, message.scope, message.idempotency_key)
             assert known is not None
             return Accepted(known.id, created=False)
-        self.ox.queue(message.queue).sync.add(
+        self.jobs.add(
+            connection,
+            message.queue,
             JOB_NAME,
             {"message_id": message.id},
             id=message.job_id,
             priority=message.priority,
             attempts=message.max_attempts,
-            within=connection,
         )
         return Accepted(message.id, created=True)
 

@@ -1,6 +1,6 @@
-"""Opens the application's database: the same file or server in which Muskox keeps the jobs.
+"""Opens the application's database: where it can, the same file or server in which Muskox keeps the jobs.
 
-Sharing it is what lets a user, a message and a job commit together. All that
+Sharing it is what lets a user, a message and a job commit together; else an outbox does (`outbox.py`). All that
 only one kind of database understands stands here.
 """
 
@@ -27,7 +27,7 @@ _STORE_OPTIONS = ("schema", "durability", "patience", "pool", "prepare", "listen
 
 
 def open_engine(url: str) -> Engine:
-    """Make the engine for a `MUSKOX_URL`; raises `StoreUnsupported` where tables and jobs could not share it."""
+    """Make the engine for the URL of a database; raises `StoreUnsupported` where tables and jobs could not share it."""
     target = _sqlalchemy_url(url)
     if target.get_backend_name() != "sqlite":
         engine = create_engine(
@@ -67,14 +67,14 @@ def _sqlalchemy_url(url: str) -> URL:
         case "sqlite":
             raise StoreUnsupported(
                 "the notifier keeps its tables in the file of the jobs, and a SQLite store in memory has none; "
-                "use MUSKOX_URL=sqlite:///muskox.db"
+                "use MUSKOX_URL=sqlite:///muskox.db, or set DATABASE_URL"
             )
         case "postgresql" | "postgres":
             return target.set(drivername="postgresql+psycopg")
         case _:
             raise StoreUnsupported(
-                "the notifier keeps users and mails in the database of the jobs, so that they commit together; "
-                "MUSKOX_URL must begin with sqlite:/// or postgresql://"
+                f"the notifier cannot keep users and mails in a {target.get_backend_name()} database; "
+                "DATABASE_URL, or MUSKOX_URL where it is not set, must begin with sqlite:/// or postgresql://"
             )
 
 

@@ -30,6 +30,7 @@ from muskox.apps.mail.worlds import moment_now
 from muskox.apps.notifier.alerts import Alert, log_alert, watch_failures
 from muskox.apps.notifier.engine import create_tables, database_file, open_engine
 from muskox.apps.notifier.keys import Keyring, key_in_file, key_in_text
+from muskox.apps.notifier.outbox import OutboxJobs
 from muskox.apps.notifier.resets import Resets
 from muskox.apps.notifier.settings import Settings
 from muskox.apps.notifier.users import NewUser, add_user, hash_password
@@ -65,10 +66,17 @@ class Services:
     resets: Resets
     keys: Keyring
     passwords: ThreadPoolExecutor
+    outbox: OutboxJobs | None
 
     async def with_passwords(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run what hashes passwords, a few at a time: each takes 64 MiB, and a flood must not take the machine."""
         return await asyncio.get_running_loop().run_in_executor(self.passwords, partial(function, *args, **kwargs))
+
+    def create_tables(self) -> None:
+        """Make the tables that are not there yet. Blocks."""
+        create_tables(self.engine)
+        if self.outbox is not None:
+            self.outbox.create_tables()
 
     def register(self, user: NewUser) -> Registered:
         """Store a user, the welcome message and its job: all three or none; raises `EmailTaken`. Blocks."""
@@ -93,7 +101,8 @@ class Services:
 def build_services(settings: Settings, *, world: World | None = None, alert: Alert = log_alert) -> Services:
     """Put everything together; opens nothing but the file with the key."""
     ox = Muskox(settings.url, world=world)
-    engine = open_engine(settings.url)
+    engine = open_engine(settings.database or settings.url)
+    outbox = None if settings.shared else OutboxJobs(ox, engine)
     keys = _keyring(settings, ox.world)
     bell = Bell()
     transport = Inbox(engine, ox.world, bell) if settings.smtp is None else Smtp(settings.smtp)
@@ -105,6 +114,7 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
         sender=settings.sender,
         secret=keys.current,
         site={"product": settings.product, "home_url": f"{settings.public_url}/"},
+        jobs=outbox,
         bell=bell,
     )
     Delivery(mail)
@@ -120,6 +130,7 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
         resets=Resets(mail, keys, settings.public_url),
         keys=keys,
         passwords=ThreadPoolExecutor(_HASHES, "muskox-passwords"),
+        outbox=outbox,
     )
 
 
@@ -135,7 +146,9 @@ async def run_services(services: Services) -> AsyncIterator[Callable[[], None]]:
         stack.callback(services.mail.close)
         stack.callback(services.passwords.shutdown)
         await stack.enter_async_context(services.ox)
-        await asyncio.to_thread(create_tables, services.engine)
+        await asyncio.to_thread(services.create_tables)
+        if services.outbox is not None:
+            await stack.enter_async_context(services.outbox.relaying())
         if services.settings.worker:
             given_up = await services.abandoned.reconcile()
             if given_up:
@@ -156,7 +169,7 @@ def _keyring(settings: Settings, world: World) -> Keyring:
     if settings.secret:
         current = key_in_text("SECRET", settings.secret)
     else:
-        database = database_file(settings.url)
+        database = database_file(settings.database or settings.url)
         current = key_in_file((database or Path("muskox.db")).with_suffix(".secret"), world)
     previous = [key_in_text("SECRET_PREVIOUS", settings.previous_secret)] if settings.previous_secret else []
     return Keyring([current, *previous])

@@ -30,7 +30,10 @@ _YES, _NO = {"1", "yes", "true", "on"}, {"0", "no", "false", "off"}
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How one process of the notifier runs. `smtp` None: mail goes to the built-in inbox."""
+    """How one process of the notifier runs. `smtp` None: mail goes to the built-in inbox.
+
+    `url` is where the jobs are and `database` where users and mails are, empty: the same.
+    """
 
     url: str
     public_url: str
@@ -43,6 +46,12 @@ class Settings:
     lease: float = 30.0
     open_inbox: bool = False
     product: str = "Muskox"
+    database: str = ""
+
+    @property
+    def shared(self) -> bool:
+        """Whether users, mails and jobs are in one database, so that they commit together."""
+        return self.database in ("", self.url)
 
 
 def read_environment() -> dict[str, str]:
@@ -57,8 +66,9 @@ def read_settings(environment: Mapping[str, str], *, address: str) -> Settings:
     Raises `OptionError` for the first value that cannot be used.
     """
     smtp = _smtp(environment) if environment.get("SMTP_HOST") else None
+    url = environment.get("MUSKOX_URL") or "sqlite:///muskox.db"
     return Settings(
-        url=environment.get("MUSKOX_URL") or "sqlite:///muskox.db",
+        url=url,
         public_url=_public_url(environment.get("PUBLIC_URL") or address),
         sender=_sender(environment, smtp),
         smtp=smtp,
@@ -69,7 +79,13 @@ def read_settings(environment: Mapping[str, str], *, address: str) -> Settings:
         lease=float(_number(environment, "LEASE", 30, 3_600)),
         open_inbox=environment.get("INBOX", "") == "open",
         product=_product(environment.get("PRODUCT") or "Muskox"),
+        database=environment.get("DATABASE_URL") or ("" if _keeps_tables(url) else "sqlite:///muskox.db"),
     )
+
+
+def _keeps_tables(url: str) -> bool:
+    """Whether the store of a URL is a database that can hold users and mails as well."""
+    return url.partition(":")[0].lower() in {"sqlite", "postgresql", "postgres"}
 
 
 def is_loopback(host: str) -> bool:

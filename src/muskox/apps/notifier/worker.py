@@ -12,7 +12,6 @@ import logging
 import click
 
 from muskox import MuskoxError
-from muskox.apps.notifier.engine import create_tables
 from muskox.apps.notifier.services import Services, build_services
 from muskox.apps.notifier.settings import read_environment, read_settings
 
@@ -38,7 +37,7 @@ def main() -> None:
 async def _prepare(services: Services) -> None:
     """Make the tables, and end what nobody would pick up any more."""
     async with services.ox:
-        await asyncio.to_thread(create_tables, services.engine)
+        await asyncio.to_thread(services.create_tables)
         await services.abandoned.reconcile()
 
 
