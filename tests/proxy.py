@@ -37,12 +37,14 @@ class Line:
 class Proxy:
     """Listens on a free port of its own and passes everything on to `host:port`: `with Proxy(host, port) as proxy`.
 
+    `here` is the loopback address that it listens on, so that each of several machines can have one of its own.
     `delay` and `jitter` are seconds by which each piece is held up; `rate` is in bytes per second and way;
     `split` is how many bytes a piece has at most, 0 for as it comes.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, here: str = HOST) -> None:
         self._target = host, port
+        self._here = here
         self.delay = self.jitter = self.rate = 0.0
         self.split = 0
         self.port = 0
@@ -64,7 +66,7 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        return f"{HOST}:{self.port}"
+        return f"{self._here}:{self.port}"
 
     # --- the weather -------------------------------------------------------------
 
@@ -116,7 +118,7 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._server = self._run(asyncio.start_server(self._accept, HOST, 0))
+        self._server = self._run(asyncio.start_server(self._accept, self._here, 0))
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,9 @@ class Process:
 class Yard:
     """Where one test has its store, its ledger and its processes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "") -> None:
         self.folder = folder
-        self.url = f"sqlite:///{folder}/jobs.db"
+        self.url = url or f"sqlite:///{folder}/jobs.db"
         self.path = folder / "ledger"
         self.path.touch()
         self.gate = folder / "gate"
@@ -54,11 +55,11 @@ class Yard:
         self.processes: list[Process] = []
 
     async def start(
-        self, *, lease: float = 30, shutdown_timeout: float = 20, concurrency: int = 4, gate: str = ""
+        self, *, lease: float = 30, shutdown_timeout: float = 20, concurrency: int = 4, gate: str = "", url: str = ""
     ) -> Process:
-        """Start a worker, and return when it is one."""
+        """Start a worker, and return when it is one; `url` is its own way to the store."""
         found = await self.start_only(
-            lease=lease, shutdown_timeout=shutdown_timeout, concurrency=concurrency, gate=gate
+            lease=lease, shutdown_timeout=shutdown_timeout, concurrency=concurrency, gate=gate, url=url
         )
         async with asyncio.timeout(LIMIT):
             while found.pid not in {worker.pid for worker in await self.ox.workers()}:
@@ -66,11 +67,13 @@ class Yard:
                 await asyncio.sleep(0.02)
         return found
 
-    async def start_only(self, *, lease: float, shutdown_timeout: float, concurrency: int, gate: str) -> Process:
+    async def start_only(
+        self, *, lease: float, shutdown_timeout: float, concurrency: int, gate: str, url: str = ""
+    ) -> Process:
         log = self.folder / f"said-{len(self.processes)}"
         with log.open("wb") as file:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.end_to_end.program", self.url, str(self.path)),
+                *(sys.executable, "-m", "tests.end_to_end.program", url or self.url, str(self.path)),
                 *(str(lease), str(shutdown_timeout), str(concurrency), gate),
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
@@ -133,9 +136,9 @@ class Yard:
         return found
 
 
-@pytest.fixture
-async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
-    made = Yard(tmp_path)
+@asynccontextmanager
+async def fenced(made: Yard) -> AsyncIterator[Yard]:
+    """Audit the store at the end, and leave no process behind."""
     async with made.ox:
         try:
             yield made
@@ -145,6 +148,12 @@ async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
                 if process.process.returncode is None:
                     process.send(signal.SIGKILL)
                 await process.gone()
+
+
+@pytest.fixture
+async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
+    async with fenced(Yard(tmp_path)) as made:
+        yield made
 
 
 def alive(pid: int) -> bool:
