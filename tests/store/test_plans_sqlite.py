@@ -47,5 +47,11 @@ def test_mission_a16_no_statement_walks_through_all_jobs(db, name):
         assert [step for step in steps if "TEMP B-TREE FOR ORDER BY" in step] == []
 
 
+@pytest.mark.parametrize("name", sorted(SQL.keys() - SLOW_ON_PURPOSE))
+def test_mission_a16_no_statement_walks_through_all_jobs_of_a_queue(db, name):
+    """As one does that searches the index of ids by the queue alone: ids come from outside, and lead the search."""
+    assert [step for step in plan(db, name) if "INDEX muskox_jobs_id (queue=?)" in step] == []
+
+
 def test_mission_a16_figures_are_read_and_never_counted(db):
     assert not any("muskox_jobs" in step for step in plan(db, "counts"))

@@ -18,10 +18,10 @@ ORDER BY due, seq
 LIMIT :limit;
 
 -- name: page_active
--- By lease: the index of active jobs, whose number is bounded by the slots there are.
+-- By lease: the index of active jobs, whose number is bounded by the slots there are; the + keeps the planner to it.
 SELECT seq, id, lane, state, attempt, 0, started
 FROM muskox_jobs
-WHERE state = 3 AND queue = :queue AND lane IN (SELECT value FROM json_each(:lanes))
+WHERE state = 3 AND +queue = :queue AND lane IN (SELECT value FROM json_each(:lanes))
   AND (:first OR (started, seq) > (:arrival, :seq))
 ORDER BY started, seq
 LIMIT :limit;

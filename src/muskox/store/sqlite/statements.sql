@@ -271,11 +271,13 @@ DELETE FROM muskox_workers WHERE at < :before;
 SELECT at, record FROM muskox_workers WHERE at >= :since ORDER BY at, id;
 
 -- name: get
+-- CROSS keeps the planner to this order: it takes the list of ids for long, and would go through the whole queue.
 SELECT muskox_jobs.*, muskox_queues.name AS queue_name, muskox_lanes.name AS name
-FROM json_each(:ids) AS wanted
-JOIN muskox_queues ON muskox_queues.name = :queue
-JOIN muskox_jobs ON muskox_jobs.queue = muskox_queues.id AND muskox_jobs.id = wanted.value
-JOIN muskox_lanes ON muskox_lanes.id = muskox_jobs.lane;
+FROM muskox_queues
+CROSS JOIN json_each(:ids) AS wanted
+CROSS JOIN muskox_jobs ON muskox_jobs.queue = muskox_queues.id AND muskox_jobs.id = wanted.value
+JOIN muskox_lanes ON muskox_lanes.id = muskox_jobs.lane
+WHERE muskox_queues.name = :queue;
 
 -- name: by_seq
 SELECT muskox_jobs.*, muskox_queues.name AS queue_name, muskox_lanes.name AS name
@@ -285,9 +287,10 @@ JOIN muskox_queues ON muskox_queues.id = muskox_jobs.queue
 JOIN muskox_lanes ON muskox_lanes.id = muskox_jobs.lane;
 
 -- name: by_id
+-- CROSS as above.
 SELECT muskox_jobs.seq, muskox_jobs.id, muskox_jobs.lane, muskox_jobs.state, muskox_jobs.attempt
 FROM json_each(:ids) AS wanted
-JOIN muskox_jobs ON muskox_jobs.queue = :queue AND muskox_jobs.id = wanted.value;
+CROSS JOIN muskox_jobs ON muskox_jobs.queue = :queue AND muskox_jobs.id = wanted.value;
 
 -- name: lane
 SELECT muskox_queues.id, muskox_queues.name, muskox_lanes.name
