@@ -1,16 +1,29 @@
 """What the SQL stores share: named statements and numbered migrations, read from package data.
 
-It opens no connection and knows no dialect.
+A migration whose file has a line `-- readers: 0001` leaves tables with which releases may go on working that know
+the migrations up to that one only; without it, only those that know the migration itself. This is how the release
+before keeps running during a deploy. It opens no connection and knows no dialect.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from importlib.resources import files
+from typing import NamedTuple
 
-__all__ = ["migrations", "statements"]
+__all__ = ["Migration", "migrations", "reader", "statements", "unreadable"]
 
 _NAME = re.compile(r"^-- name: *(\w+) *$", re.MULTILINE)
+_READERS = re.compile(r"^-- readers: *(\S+) *$", re.MULTILINE)
+
+
+class Migration(NamedTuple):
+    """One numbered file: its name without suffix, its statements, and who may read the tables after it."""
+
+    name: str
+    statements: list[str]
+    reader: str
 
 
 def statements(package: str, file: str = "statements.sql") -> dict[str, str]:
@@ -20,11 +33,25 @@ def statements(package: str, file: str = "statements.sql") -> dict[str, str]:
     return {name: _bare(body) for name, body in zip(parts[::2], parts[1::2], strict=True)}
 
 
-def migrations(package: str) -> list[tuple[str, list[str]]]:
-    """Read the numbered files of a store in their order: name without suffix, and its statements."""
+def migrations(package: str) -> list[Migration]:
+    """Read the numbered files of a store in their order."""
     folder = files(package).joinpath("migrations")
-    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
-    return [(name.removesuffix(".sql"), _split(folder.joinpath(name).read_text())) for name in found]
+    texts = {
+        entry.name.removesuffix(".sql"): entry.read_text() for entry in folder.iterdir() if entry.name.endswith(".sql")
+    }
+    return [Migration(name, _split(text), reader(name, text)) for name, text in sorted(texts.items())]
+
+
+def reader(name: str, text: str) -> str:
+    """The last migration that a release must know to work with the tables after this one."""
+    said = _READERS.search(text)
+    return said[1] if said else name
+
+
+def unreadable(done: Mapping[str, str | None], known: Collection[str]) -> str | None:
+    """The last of the migrations done, with their readers, that forbids a release with the known ones to go on."""
+    latest = max(known)
+    return max((name for name, least in done.items() if name not in known and (least or name) > latest), default=None)
 
 
 def _bare(body: str) -> str:

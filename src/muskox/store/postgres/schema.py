@@ -6,14 +6,16 @@ A migration is never edited after a release; what it needs is in its SQL.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from importlib.resources import files
+from typing import Any
 
 from psycopg import Connection as Blocking
 
 from muskox.core.errors import StoreError, StoreReadOnly, StoreUnsupported
 from muskox.store.postgres.connections import Connection
 from muskox.store.postgres.location import Location
-from muskox.store.sql import statements
+from muskox.store.sql import reader, statements, unreadable
 
 __all__ = ["OLDEST", "Schema"]
 
@@ -74,7 +76,7 @@ class Schema:
                 await connection.execute(self["make"])
                 if name in await self._missing(connection):
                     await connection.execute(self._named(text))
-                    await connection.execute(self["note"], (name,))
+                    await connection.execute(self["note"], (name, reader(name, text)))
                     done.append(name)
         if done:
             log.info("schema %s: applied the migrations %s", self._location.schema, ", ".join(done))
@@ -86,19 +88,19 @@ class Schema:
             with connection.transaction():
                 connection.execute(self["lock"])
                 connection.execute(self["make"])
-                done = {one for (one,) in connection.execute(self["migrated"])}
-                if name in self._lacking(done):
+                if name in self._lacking(connection.execute(self["migrated"]).fetchall()):
                     connection.execute(self._named(text))
-                    connection.execute(self["note"], (name,))
+                    connection.execute(self["note"], (name, reader(name, text)))
 
     async def _missing(self, connection: Connection) -> list[str]:
-        return self._lacking({name for (name,) in await (await connection.execute(self["migrated"])).fetchall()})
+        return self._lacking(await (await connection.execute(self["migrated"])).fetchall())
 
-    def _lacking(self, done: set[str]) -> list[str]:
-        newer = done - _FILES.keys()
-        if newer:
+    def _lacking(self, migrated: Sequence[tuple[Any, ...]]) -> list[str]:
+        done = dict(migrated)
+        newer = unreadable(done, _FILES)
+        if newer is not None:
             raise StoreUnsupported(
-                f"schema {self._location.schema} has migration {max(newer)}, which this version of Muskox does not "
+                f"schema {self._location.schema} has migration {newer}, which this version of Muskox does not "
                 "know; upgrade Muskox"
             )
         return [name for name in _FILES if name not in done]

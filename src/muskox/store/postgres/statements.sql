@@ -13,7 +13,8 @@ SELECT current_setting('server_version_num')::integer, current_setting('server_e
        current_setting('synchronous_standby_names') <> '', current_setting('synchronous_commit');
 
 -- name: migrated
-SELECT name FROM muskox.migrations;
+-- Readers are in a column that the first databases do not have.
+SELECT name, to_jsonb(m) ->> 'reader' FROM muskox.migrations AS m;
 
 -- name: lock
 -- Migrations are applied by one at a time.
@@ -21,10 +22,12 @@ SELECT pg_advisory_xact_lock(775565, hashtext('muskox'));
 
 -- name: make
 CREATE SCHEMA IF NOT EXISTS muskox;
-CREATE TABLE IF NOT EXISTS muskox.migrations (name text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE IF NOT EXISTS muskox.migrations (
+    name text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), reader text
+);
 
 -- name: note
-INSERT INTO muskox.migrations (name) VALUES (%s);
+INSERT INTO muskox.migrations (name, reader) VALUES (%s, %s);
 
 -- name: identity
 SELECT id::text FROM muskox.meta;
