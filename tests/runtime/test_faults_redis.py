@@ -232,7 +232,7 @@ async def test_an_idle_worker_hears_of_jobs_after_ten_seconds_of_silence():
 @asynccontextmanager
 async def watched():
     """A primary, a replica and a Sentinel that watches them; gives the Sentinel and the two."""
-    with running() as primary, running("--replicaof", f"{HOST} {primary.port}") as replica:
+    with running() as primary, running("--replicaof", HOST, str(primary.port)) as replica:
         sentinel = Server(valkey_binary())
         config = sentinel.folder / "sentinel.conf"
         config.write_text(

@@ -169,6 +169,7 @@ async def test_fault_r08_a_full_server_takes_no_jobs_and_lets_those_it_has_be_fi
             added = await fill(store, server)
 
             assert await store.renew([held.lease, released.lease], lease=60) == []
+            assert await store.annotate([Note(held.lease, "50", lines=("almost",))]) == []
             assert await store.settle([Complete(held.lease, '"done"'), Release(released.lease)]) == []
             with pytest.raises(StoreFull):
                 await store.add(new("one more"))
@@ -258,7 +259,8 @@ RIGHTS = (
 async def test_fault_r16_the_least_rights_are_enough_and_nothing_is_done_beyond_them():
     with running() as server:
         prefix = fresh_prefix()
-        words = ["ACL", "SETUSER", "ox", "on", ">secret", f"~{{{prefix}}}:*", f"&{{{prefix}}}:hints", "-@all"]
+        words = ["ACL", "SETUSER", "ox", "on", ">secret", f"~{{{prefix}}}:*"]
+        words += ["resetchannels", f"&{{{prefix}}}:hints", "-@all"]
         server.tell(*words, *RIGHTS.split())
         async with opened(server, user="ox:secret@", prefix=prefix) as store:
             assert await use_every_verb(store) == LEFT
@@ -406,7 +408,7 @@ async def test_fault_r20_the_redis_of_the_system_does_the_same():
 @asynccontextmanager
 async def pair():
     """A primary and a replica that follows it."""
-    with running() as primary, running("--replicaof", f"{HOST} {primary.port}") as replica:
+    with running() as primary, running("--replicaof", HOST, str(primary.port)) as replica:
         await following(replica)
         yield primary, replica
 
@@ -436,7 +438,7 @@ async def test_fault_r06_a_primary_that_became_a_replica_takes_no_writes():
 
 async def test_fault_r07_what_a_replica_never_saw_is_lost_in_one_piece_and_nothing_is_half_moved():
     with running() as primary, Proxy(HOST, primary.port) as line:  # noqa: SIM117 - a replica needs the line's port
-        with running("--replicaof", f"{HOST} {line.port}") as replica:
+        with running("--replicaof", HOST, str(line.port)) as replica:
             await following(replica)
             prefix = fresh_prefix()
             async with opened(primary, prefix=prefix) as store:

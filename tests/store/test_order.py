@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from muskox.core.job import JobState
+from muskox.core.job import JobState, NewJob
 from muskox.core.life import Complete, Release
 from muskox.store.protocol import Want
 from tests.store.reading import figures, kinds, one, state
@@ -275,3 +275,20 @@ async def test_age_reaches_across_queues_and_names(store, clock, add):
         order.append(job.id)
 
     assert "low" in order
+
+
+async def test_a_job_is_found_behind_any_number_of_others_that_nobody_here_can_run(store, claim):
+    others = [NewJob(f"other-{number}", "files", "convert", priority=number) for number in range(1, 1300)]
+    await store.add([*others, NewJob("a", "files", "resize"), NewJob("b", "files", "resize", priority=-1)])
+
+    assert await ids(claim(5, names=frozenset({"resize"}))) == ["a", "b"]
+    assert await ids(claim(3)) == ["other-1299", "other-1298", "other-1297"]
+    assert len(await claim(2000)) == 1296
+
+
+async def test_age_counts_among_any_number_of_priorities(store, clock, claim):
+    await store.add([NewJob("low", "files", "resize", priority=-9)])
+    clock.advance(11)
+    await store.add([NewJob(str(number), "files", "resize", priority=number) for number in range(1300)])
+
+    assert "low" in await ids(claim(20))

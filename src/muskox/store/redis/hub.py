@@ -129,7 +129,8 @@ class Hub:
                 pause = FIRST_PAUSE
                 await self._hear(talk)
             except (RedisError, OSError, TimeoutError) as error:
-                log.debug("the connection for hints failed: %s", error)
+                level = logging.WARNING if self._listening else logging.DEBUG
+                log.log(level, "no hints from the store until it is reached again, only looks now and then: %s", error)
             finally:
                 self._listening = False
                 if talk is not None:

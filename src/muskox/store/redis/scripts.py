@@ -20,6 +20,7 @@ NAMES = (
 )  # fmt: skip
 """All steps there are."""
 
+_MAY_GROW = "\n-- May run without memory to spare"
 _NEEDS = re.compile(r"^-- needs  (\w+)$", re.MULTILINE)
 
 
@@ -36,12 +37,14 @@ def script(name: str, flags: bool) -> Script:
     """The step of that name; `flags` where the server reads the first line of a script (from 7.0 on)."""
     body = _read(name)
     parts = [_read("base"), *(_read(needed) for needed in _NEEDS.findall(body)), body]
-    said = []
-    if "\n-- May run without memory to spare" in body:
-        said.append("allow-oom")
-    if "\n-- Writes nothing" in body:
-        said.append("no-writes")
-    first = f"#!lua flags={','.join(said)}\n" if flags else ""
+    may_grow, only_looks = _MAY_GROW in body, "\n-- Writes nothing" in body
+    first = ""
+    if flags:
+        said = ["allow-oom"] * may_grow + ["no-writes"] * only_looks
+        first = f"#!lua flags={','.join(said)}\n"
+    elif may_grow:
+        # A full server of that age stops a script only before its first write, and this one it always lets through.
+        first = "redis.call('DEL', KEYS[1] .. '-nothing')\n"
     text = (first + "\n".join(parts)).encode()
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 

@@ -84,10 +84,9 @@ def _code(error: Exception) -> str | None:
     for kind, code in _CLASSES:
         if isinstance(error, kind):
             return code
-    text = str(getattr(error, "status_code", None) or "") or str(error)
     if isinstance(error, driver.ResponseError | driver.AuthenticationError):
         # The code comes first, and in the words of older servers somewhere in what a script died of.
-        found = _WORDS.search(text)
+        found = _WORDS.search(f"{getattr(error, 'status_code', None)} {error}")
         return found[0] if found else None
     return None
 

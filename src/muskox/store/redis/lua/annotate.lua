@@ -2,6 +2,7 @@
 -- ASKED  per note: queue, id, fence, progress or "", data or "", lines
 --        the last two: most lines of a log, and what is said in the place of all further ones
 -- RETURNS  the numbers of those whose leases were lost, counted from 1
+-- May run without memory to spare: a run's settlement waits until its notes are written.
 
 begin()
 local lost = {}

@@ -42,21 +42,43 @@ end
 
 -- --- lines --------------------------------------------------------------------------
 
--- The lines of a queue that are wanted, by priority: { line, priority }.
-local function open_lines(want)
-  local queue, names, lines = want[1], want[2], {}
-  if call('SISMEMBER', P .. 'paused', queue) == 1 then return lines end
-  local wanted
-  if names then
-    wanted = {}
-    for _, name in ipairs(names) do wanted[name] = true end
-  end
-  local open = call('ZREVRANGE', P .. 'open:' .. queue, 0, -1, 'WITHSCORES')
+-- Which names of a want are wanted: a set, or nil for all.
+local function names_of(want)
+  if not want[2] then return nil end
+  local wanted = {}
+  for _, name in ipairs(want[2]) do wanted[name] = true end
+  return wanted
+end
+
+local function add_wanted(lines, open, wanted)
   for i = 1, #open, 2 do
     local line = open[i]
     if not wanted or wanted[sub(line, string.find(line, ':', 1, true) + 1)] then
       lines[#lines + 1] = { line, tonumber(open[i + 1]) }
     end
+  end
+end
+
+-- The wanted lines of a queue by priority, { line, priority }: as many as there may be jobs to claim, since each has
+-- one at least. Also whether there are more.
+local function open_lines(want)
+  local queue, wanted, lines, first = want[1], names_of(want), {}, 0
+  if call('SISMEMBER', P .. 'paused', queue) == 1 then return lines, false end
+  while #lines < limit do
+    local open = call('ZREVRANGE', P .. 'open:' .. queue, first, first + CHUNK - 1, 'WITHSCORES')
+    add_wanted(lines, open, wanted)
+    first = first + CHUNK
+    if #open < 2 * CHUNK then return lines, false end
+  end
+  return lines, true
+end
+
+-- The wanted lines of the lowest priorities, lowest last.
+local function lowest_lines(want, lines, are_more)
+  if are_more then
+    lines = {}
+    add_wanted(lines, call('ZRANGE', P .. 'open:' .. want[1], 0, MOST_LEVELS - 1, 'WITHSCORES'), names_of(want))
+    table.sort(lines, function(one, other) return one[2] > other[2] end)
   end
   return lines
 end
@@ -106,7 +128,7 @@ end
 -- The fronts of several lines of one priority and of the early ones beside them, each as a list of
 -- { place, stamp of arrival, element, is early } and whether there may be more behind it.
 local function peek_fronts(queue, lines, need)
-  local fronts, size = {}, math.max(4, 2 * math.ceil(need / #lines))
+  local fronts, size = {}, math.max(4, math.min(CHUNK, 2 * math.ceil(need / #lines)))
   for place, line in ipairs(lines) do
     local list, early = keys_of(queue, line[1])
     local elements, due = call('LRANGE', list, 0, size - 1), call('ZRANGE', early, 0, size - 1, 'WITHSCORES')
@@ -215,17 +237,18 @@ end
 
 -- Picks by the number of the want: aged ones first, then each queue in its turn.
 local function pick()
-  local picks, lines, open, taken = {}, {}, {}, 0
+  local picks, lines, more_lines, open, taken = {}, {}, {}, {}, 0
   for place, want in ipairs(wants) do
-    lines[place] = open_lines(want)
+    lines[place], more_lines[place] = open_lines(want)
     picks[place] = { ids = {}, vs = {} }
     if #lines[place] > 0 then open[#open + 1] = place end
   end
   local aged = floor((turn + limit) / AGED_TURN)
   for _, place in ipairs(open) do
-    if aged > taken and has_levels(lines[place]) then
+    local low = aged > taken and lowest_lines(wants[place], lines[place], more_lines[place])
+    if low and (has_levels(low) or more_lines[place]) then
       for _ = taken + 1, aged do
-        local more = take_oldest(wants[place][1], lines[place], picks[place])
+        local more = take_oldest(wants[place][1], low, picks[place])
         if more == 0 then break end
         taken = taken + more
       end
@@ -247,7 +270,9 @@ local function pick()
     open = still
   end
   turn = (turn + taken) % AGED_TURN
-  return picks, taken
+  local all_seen = true
+  for _, its_more in ipairs(more_lines) do all_seen = all_seen and not its_more end
+  return picks, taken, all_seen
 end
 
 -- --- moving -------------------------------------------------------------------------
@@ -316,7 +341,7 @@ if ticket ~= '' then
   if said then return give_again(said) end
 end
 
-local picks, taken = pick()
+local picks, taken, all_seen = pick()
 local flat, places, all_ids = {}, {}, {}
 local first_token = 0
 if taken > 0 then
@@ -347,12 +372,10 @@ end
 for queue, left in pairs(write_counts()) do
   if left == 0 then tell_text(queue, 'drained', 1, 'j', '[[]]') end
 end
-local more = taken < limit and skipped >= MOST_SKIPPED and 1 or 0
+local more = taken < limit and (skipped >= MOST_SKIPPED or not all_seen) and 1 or 0
 if taken < limit and more == 0 then
   -- Whoever makes a job wait in these queues gives a hint from now on.
-  local flags = {}
-  for _, want in ipairs(wants) do flags[#flags + 1] = want[1]; flags[#flags + 1] = 1 end
-  if #flags > 0 then call('HSET', IDLE, unpack(flags)) end
+  for _, want in ipairs(wants) do call('HSET', IDLE, want[1], 1) end
 end
 if ticket ~= '' and taken > 0 then
   local place = next_ticket % TICKETS

@@ -8,14 +8,20 @@ begin(true)
 local queues, alive = ASKED[1], ASKED[2]
 if not queues then queues = call('ZRANGE', P .. 'queues', 0, -1) end
 
--- The arrival of the first that waits in a line, of the first hundred elements.
+-- The arrival of the first that waits in a line; of the first hundred elements, where some were left behind.
+local function first_in_list(queue, line)
+  local jobs, list, last = P .. 'jobs:' .. queue, P .. 'line:' .. queue .. ':' .. line, 0
+  repeat
+    for _, element in ipairs(call('LRANGE', list, last == 0 and 0 or 1, last)) do
+      local place = sub(element, 1, 7)
+      if is_waiting_at(call('HGET', jobs, sub(element, 8)), place) then return number_of(place) end
+    end
+    last = last + 99
+  until last > 99
+end
+
 local function first_arrival(queue, line)
-  local jobs, arrival = P .. 'jobs:' .. queue, nil
-  for _, element in ipairs(call('LRANGE', P .. 'line:' .. queue .. ':' .. line, 0, 99)) do
-    arrival = number_of(sub(element, 1, 7))
-    if is_waiting_at(call('HGET', jobs, sub(element, 8)), sub(element, 1, 7)) then break end
-    arrival = nil
-  end
+  local arrival = first_in_list(queue, line)
   local due = call('ZRANGE', P .. 'early:' .. queue .. ':' .. line, 0, 0, 'WITHSCORES')
   if due[1] and (not arrival or tonumber(due[2]) < arrival) then arrival = tonumber(due[2]) end
   return arrival

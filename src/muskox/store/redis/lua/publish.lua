@@ -1,6 +1,7 @@
 -- publish.lua · append facts that are not moves, at offsets and a moment of the store
 -- ASKED  per fact: queue, kind, its fields as JSON
 -- RETURNS  nothing
+-- May run without memory to spare: old facts go when new ones come.
 
 begin()
 for _, fact in ipairs(ASKED) do
