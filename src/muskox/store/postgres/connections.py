@@ -30,8 +30,8 @@ log = logging.getLogger("muskox.store")
 TIMES = 5
 """How often a step is said in all when another transaction came between."""
 
-UNUSED = 10.0
-"""Seconds after which a connection that was not needed is closed, but for the last."""
+UNUSED = 3.0
+"""Seconds after which a connection that was not needed is closed, but for the last: others may need its place."""
 
 LONGEST_PAUSE = 1.0
 """Seconds between two attempts to connect to a server that refuses, at most."""
@@ -90,9 +90,12 @@ class Connections:
         self._lost = lost
         self._room = asyncio.Semaphore(location.pool)
         self._door = asyncio.Lock()
-        self._idle: list[tuple[Connection, float]] = []
+        self._idle: list[Connection] = []
+        self._least = 0
+        self._trimming: Any = None
         self._freed = asyncio.Event()
         self._open = 0
+        self._full = False
         self._refusals = 0
         self._in_a_row = 0
         self._refusal: psycopg.Error | None = None
@@ -108,17 +111,25 @@ class Connections:
             async with asyncio.timeout(self._location.patience), self._room:
                 return await self._repeat(step)
         except TimeoutError as error:
+            self.let_go()
             raise StoreUnavailable(
                 f"PostgreSQL at {self._location.said} gave no answer within {self._location.patience:g} seconds; "
                 "repeating it is safe"
             ) from error
 
     async def close(self) -> None:
-        """Close what lies here; what is lent is closed when it comes back."""
+        """Close what lies here; what is lent is closed when it comes back. Verbs that come later are refused."""
         self._closed = True
-        for connection, _ in self._idle:
-            connection.pgconn.finish()
-        self._idle.clear()
+        while self._idle:
+            self._drop(self._idle.pop())
+        if self._trimming is not None:
+            self._trimming.cancel()
+
+    def let_go(self) -> None:
+        """Close what lies here: where one connection has died or gives no answer, the others will hardly do better."""
+        while self._idle:
+            self._drop(self._idle.pop())
+        self._lost()
 
     async def _repeat(self, step: Step[T]) -> T:
         said = 0
@@ -143,7 +154,7 @@ class Connections:
                 self._give_back(connection)
             else:
                 self._drop(connection)
-                self._lost()
+                self.let_go()
             raise
         except BaseException:
             self._drop(connection)
@@ -155,22 +166,35 @@ class Connections:
         """A connection, and whether it has been used before."""
         while True:
             while self._idle:
-                connection, _ = self._idle.pop()
+                connection = self._idle.pop()
+                self._least = min(self._least, len(self._idle))
                 if not connection.closed:
                     return connection, True
                 self._open -= 1
             if self._closed:
                 raise StoreUnavailable(f"the store on PostgreSQL at {self._location.said} is closed; open another")
+            if self._full and self._open:
+                # One of our own will be free sooner than one of somebody else's.
+                self._full = False
+                if await self._freed_within(LONGEST_PAUSE):
+                    continue
             try:
                 return await self._connect(), False
             except psycopg.Error as error:
                 said = translate(error, self._location)
                 if "no connection is left" not in str(said):
                     raise said from error
-                # Full: wait for one of our own, or until somebody else has let go of one.
-                self._freed.clear()
-                if self._open:
-                    await self._freed.wait()
+                self._full = True
+
+    async def _freed_within(self, seconds: float) -> bool:
+        """Wait for a connection to come back; whether one did."""
+        self._freed.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._freed.wait()
+        except TimeoutError:
+            return False
+        return True
 
     async def _connect(self) -> Connection:
         """Open one more: one at a time, and slower and slower while the server refuses."""
@@ -197,12 +221,22 @@ class Connections:
         if self._closed:
             self._drop(connection)
             return
-        now = self._world.monotonic()
-        self._idle.append((connection, now))
-        # Those at the bottom have not been needed for longest.
-        while len(self._idle) > 1 and now - self._idle[0][1] > UNUSED:
-            self._drop(self._idle.pop(0)[0])
+        self._idle.append(connection)
         self._freed.set()
+        if len(self._idle) > 1 and self._trimming is None:
+            self._trimming = self._world.spawn(self._trim(), name="muskox-postgres-trim")
+
+    async def _trim(self) -> None:
+        """Close what has lain here all the time, now and then and until one is left."""
+        try:
+            while len(self._idle) > 1:
+                self._least = len(self._idle)
+                await pause(UNUSED)
+                # Those at the bottom have not been needed.
+                for _ in range(min(self._least, len(self._idle) - 1)):
+                    self._drop(self._idle.pop(0))
+        finally:
+            self._trimming = None
 
     def _drop(self, connection: Connection) -> None:
         # Not by the driver's close, which is polite and may wait.

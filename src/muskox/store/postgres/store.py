@@ -79,7 +79,11 @@ class PostgresStore:
     async def open(self) -> None:
         async with self._opening:
             if not self._opened:
-                await self._connections.run(self._schema.prepare)
+                try:
+                    await self._connections.run(self._schema.prepare)
+                except BaseException:
+                    self._connections.let_go()  # who cannot open it will not close it either
+                    raise
                 self._opened = True
 
     async def close(self) -> None:
