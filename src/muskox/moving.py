@@ -16,7 +16,7 @@ from muskox.core.errors import LeaseLost, OptionError, StoreError, StoreUnavaila
 from muskox.core.job import Job, JobState, Lease, NewJob, Options
 from muskox.core.life import Release
 from muskox.core.seam import World
-from muskox.store.protocol import Selection, Store, Want
+from muskox.store.protocol import Packed, Selection, Store, Want
 
 __all__ = ["ENDED", "QUEUE", "UNENDED", "Moved", "move"]
 
@@ -30,8 +30,11 @@ UNENDED = (JobState.WAITING, JobState.DELAYED, JobState.FAILED)
 ENDED = (JobState.COMPLETED, JobState.CANCELLED)
 
 LEASE = 30.0
-BATCH = 200
-"""Jobs in one step; each may have a megabyte of data."""
+BATCH = 500
+"""Jobs in one step at most. It begins with few, since each may have a megabyte of data."""
+FIRST = 10
+LARGE = 4 * 1024 * 1024
+"""A step that carries more bytes than this is followed by a smaller one."""
 MOST_ROUNDS = 20
 """So often the queues are gone through, for what producers add meanwhile."""
 _FOREVER = 10 * 365 * 86_400.0
@@ -118,6 +121,7 @@ class _Moving:
         self._seconds = lease
         self._note = _Note(world.new_id())
         self._lease: Lease | None = None
+        self._limit = min(FIRST, BATCH)
         self.carried: dict[str, int] = {}
         self.known = 0
 
@@ -213,9 +217,10 @@ class _Moving:
         return sum(self.carried.values()) - before
 
     async def _carry_some(self, queue: str, state: JobState) -> int:
-        packed = await self._again(lambda: self._source.pack(queue, state, limit=BATCH))
+        packed = await self._again(lambda: self._source.pack(queue, state, limit=self._limit))
         if not packed:
             return 0
+        self._adapt(packed)
         await self._hold()
         added = await self._again(lambda: self._target.adopt(packed))
         # Only in the state in which they were packed: one that somebody has moved by hand is packed again.
@@ -224,6 +229,14 @@ class _Moving:
         self.carried[queue] = self.carried.get(queue, 0) + removed
         self.known += sum(not one.created for one in added)
         return removed
+
+    def _adapt(self, packed: Sequence[Packed]) -> None:
+        """Make steps larger or smaller, by how much the jobs of this one weigh."""
+        weight = sum(len(one.job.data_text) + len(one.job.result_text or "") for one in packed)
+        if weight > LARGE:
+            self._limit = max(1, self._limit // 2)
+        elif weight < LARGE // 2 and len(packed) == self._limit:
+            self._limit = min(BATCH, self._limit * 2)
 
     async def end(self) -> None:
         """Let the queues be as they were: paused there if they were paused here or there."""

@@ -148,6 +148,27 @@ async def test_a_job_that_is_there_already_is_not_doubled(source, target, clock)
     assert await source.get("files", ["a"]) == [None]
 
 
+@pytest.mark.parametrize("stores", [("sqlite", "sqlite")], indirect=True)
+@pytest.mark.parametrize(
+    ("size", "limits"), [(10, [10, 20, 40, 80]), (1000, [10, 5, 2, 2, 2]), (9000, [10, 5, 2, 1, 1])]
+)
+async def test_steps_are_large_for_small_jobs_and_small_for_large_ones(
+    source, target, clock, monkeypatch, size, limits
+):
+    monkeypatch.setattr(moving, "LARGE", 3000)
+    asked = []
+
+    class Asked(Passing):
+        async def pack(self, queue, state, limit):
+            asked.append(limit)
+            return await source.pack(queue, state, limit=limit)
+
+    await source.add([NewJob(str(number), "files", "resize", data='"' + "x" * size + '"') for number in range(100)])
+    done = await move(Asked(source), target, clock)
+
+    assert (done.total, asked[: len(limits)]) == (100, limits)
+
+
 async def test_an_empty_store_is_moved_too(source, target, clock):
     done = await move(source, target, clock)
 
