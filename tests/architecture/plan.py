@@ -13,7 +13,7 @@ MAX_FUNCTION = 60
 STORES = ("sqlite", "postgres", "redis")
 _STORE_ROOMS = {"core", "protocol", "store", *(f"store.{one}" for one in STORES)}
 _CONTRACT = {"core", "protocol", "open_store"}
-_BELOW_APP = _STORE_ROOMS | {"open_store", "front", "runtime", "processors", "app", "sync"}
+_BELOW_APP = _STORE_ROOMS | {"open_store", "front", "runtime", "processors", "timed", "app", "sync"}
 MAY_IMPORT: dict[str, set[str]] = {
     "core": {"core"},
     "protocol": {"core", "protocol"},
@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "front": _CONTRACT | {"front"},
     "sync": _BELOW_APP,
     "processors": _BELOW_APP,
+    "timed": _BELOW_APP,
     "app": _BELOW_APP | {"world"},
     "testing": _BELOW_APP | {"world", "testing"},
     "public": _BELOW_APP | {"world"},
@@ -64,7 +65,7 @@ def room_of(module: str) -> str:
 
 # --- what the core may use: it calculates, and nothing else.
 
-CORE_MAY = {"msgspec"}
+CORE_MAY = {"cronsim", "msgspec"}
 CORE_MAY_NOT = {"asyncio", "logging", "os", "random", "socket", "time"}
 
 # --- foreign packages with an owner: no other room imports them. A package in no line may be used

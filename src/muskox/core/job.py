@@ -22,7 +22,9 @@ from muskox.core.failure import Failure
 
 __all__ = [
     "DEFAULT_MAX_STALLS",
+    "LONGEST_DELAY",
     "NO_OPTIONS",
+    "PRIORITY_RANGE",
     "SETTLED",
     "Job",
     "JobState",
