@@ -14,36 +14,52 @@ from bench.latency import latency
 from bench.peers.command import main as compare
 from bench.places import STORES
 from bench.report import Report, facts, markdown, show
+from bench.soak import soak
 from bench.speed import add, bulk, drain
+from bench.together import drain_together
 
 JOBS = {"drain": 100_000, "add": 10_000, "bulk": 100_000, "latency": 200, "backlog": 1_000_000, "kill": 100_000}
 KILLS = 200
+MINUTES = 60.0
+RATE = 200
 
 
 @click.command()
-@click.argument("what", type=click.Choice([*JOBS, "all"]))
+@click.argument("what", type=click.Choice([*JOBS, "soak", "all"]))
 @click.option("--store", type=click.Choice(STORES), default="sqlite", show_default=True)
-@click.option("--jobs", type=click.IntRange(1), help="How many jobs; samples for latency, waiting ones for backlog.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="How many jobs; samples for latency, waiting ones for backlog, per second for soak.",
+)
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--kills", type=click.IntRange(1), default=KILLS, show_default=True, help="Only for kill.")
+@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Only for drain.")
+@click.option("--minutes", type=click.FloatRange(0.1), default=MINUTES, show_default=True, help="Only for soak.")
 @click.option("--uvloop", is_flag=True, help="Run the worker on uvloop (drain and latency).")
 @click.option("--json", "as_json", is_flag=True, help="Machine facts, medians and all rounds as JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="A table for the README.")
 def main(
-    *, what: str, store: str, jobs: int | None, rounds: int, kills: int, uvloop: bool, as_json: bool, as_markdown: bool
-) -> None:
-    """Measure Muskox: drain, add, bulk, latency, backlog, kill, or all of them with their usual numbers."""
+    *, what: str, store: str, jobs: int | None, rounds: int, kills: int, processes: int, minutes: float,
+    uvloop: bool, as_json: bool, as_markdown: bool,
+) -> None:  # fmt: skip
+    """Measure Muskox: drain, add, bulk, latency, backlog, kill, soak, or all but soak with their usual numbers."""
     measures: dict[str, Callable[[int], Report]] = {
-        "drain": lambda count: drain(store, count, rounds, uvloop=uvloop),
+        "drain": lambda count: (
+            drain(store, count, rounds, uvloop=uvloop)
+            if processes == 1
+            else drain_together(store, count, rounds, processes)
+        ),
         "add": lambda count: add(store, count, rounds),
         "bulk": lambda count: bulk(store, count, rounds),
         "latency": lambda count: latency(store, count, uvloop=uvloop),
         "backlog": lambda count: backlog(store, count, rounds),
         "kill": lambda count: kill(store, count, kills),
+        "soak": lambda rate: soak(store, minutes, rate),
     }
     reports = []
     for name in JOBS if what == "all" else [what]:
-        report = measures[name](JOBS[name] if jobs is None or what == "all" else jobs)
+        report = measures[name]((JOBS | {"soak": RATE})[name] if jobs is None or what == "all" else jobs)
         reports.append(report)
         if not (as_json or as_markdown):
             show(report)
