@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
+
 from muskox.core.job import JobState
 from muskox.store.protocol import Finding
 from muskox.store.redis.keys import Keys
@@ -59,9 +61,10 @@ class _Queue:
         self._figures: Counter[tuple[str, str]] = Counter()
 
     async def look(self) -> list[Finding]:
-        for kind in ("delayed", "active", "until", *_ENDED.values(), *(f"own-{kind}" for kind in _ENDED.values())):
+        for kind in ("delayed", "until", *_ENDED.values(), *(f"own-{kind}" for kind in _ENDED.values())):
             self._places[kind] = set(await self._whole_set(f"{kind}:{self._name}"))
         self._places["line"] = {element async for element in self._lines()}
+        self._places["active"] = await self._leases()
         seen: set[str] = set()
         found = []
         async for id, record in self._records():
@@ -87,6 +90,20 @@ class _Queue:
                 first += len(piece)
                 for element in piece:
                     yield element
+
+    async def _leases(self) -> set[bytes]:
+        """Fence and id of all that claims and renewed leases concern, and of some that are settled by now."""
+        held = set(await self._whole_set(f"leases:{self._name}"))
+        claims = await self._hash(f"claims:{self._name}")
+        for first in await self._whole_set(f"active:{self._name}"):
+            ids = msgspec.msgpack.decode(claims.get(first, b"\x90"), type=list[str])
+            for fence, id in enumerate(ids, int.from_bytes(first, "big")):
+                held.add(fence.to_bytes(7, "big") + id.encode())
+        return held
+
+    async def _hash(self, name: str) -> dict[bytes, bytes]:
+        told = await self._link.ask(b"HGETALL", f"{self._keys.tag}{name}")
+        return told if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=True))
 
     async def _records(self) -> AsyncIterator[tuple[bytes, bytes]]:
         cursor: Any = b"0"
@@ -130,19 +147,17 @@ class _Queue:
         return own == (id in self._places["until"]) and own != (id in self._places[ended])
 
     def _look_back(self, seen: set[str]) -> list[Finding]:
-        """What indexes tell of jobs that are not there; lines may hold such, which claims pass over."""
-        found = []
-        for kind, members in self._places.items():
-            for member in members if kind != "line" else ():
-                id = (member[7:] if kind == "active" else member).decode()
-                if id not in seen:
-                    found.append(self._finding(f"among the {kind}, and not there", id))
-        return found
+        """What indexes tell of jobs that are not there; lines and claims may hold such, which are passed over."""
+        return [
+            self._finding(f"among the {kind}, and not there", member.decode())
+            for kind, members in self._places.items()
+            for member in (members if kind not in {"line", "active"} else ())
+            if member.decode() not in seen
+        ]
 
     async def _compare_figures(self) -> list[Finding]:
-        told = await self._link.ask(b"HGETALL", f"{self._keys.tag}counts:{self._name}")
-        pairs = list(told.items()) if isinstance(told, dict) else list(zip(told[::2], told[1::2], strict=True))
-        kept = {field.decode(): int(figure) for field, figure in pairs}
+        told = await self._hash(f"counts:{self._name}")
+        kept = {field.decode(): int(figure) for field, figure in told.items()}
         waiting = kept.pop("waiting", 0)
         found = []
         by_state = {f"{_NUMBERS.index(letter.decode())}": state.value for letter, state in STATE.items()}

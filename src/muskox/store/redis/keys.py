@@ -19,7 +19,9 @@ comes last, so no two things share a key.
     {p}:line:Q:P:NAME    list    stamp and id of waiting jobs
     {p}:early:Q:P:NAME   zset    the same of those that became due, by the moment they were
     {p}:delayed:Q        zset    ids by due
-    {p}:active:Q         zset    fence and id by the end of the lease
+    {p}:active:Q         zset    claims, by their first fence, by the end of the lease
+    {p}:claims:Q, :left:Q  hash  first fence of a claim → ids in the order of their fences; → how many it still concerns
+    {p}:leases:Q         zset    fence and id of those whose lease was renewed, by its end
     {p}:completed:Q …    zset    ids by end; failed, cancelled; own-… for those with a time of their own
     {p}:until:Q          zset    ids of the latter by the moment they are cleared
     {p}:log:Q:ID         list    moment and text

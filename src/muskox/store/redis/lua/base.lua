@@ -7,7 +7,8 @@
 --   state (1 letter) · stamp (7 bytes) · length of head (3) · length of result (4) · head · result · data
 -- The stamp is the fence of an active or ended job, and the place in line of a waiting one. The head is a msgpack
 -- array of HEAD fields, of which the last may be missing. Result and data are JSON text, an empty result is none.
--- So most moves put a new beginning before a tail that nobody looks into.
+-- So most moves put a new beginning before a tail that nobody looks into. LAST is the first fence of its claim in
+-- the head of an active job, and in that of a waiting one the fence under which it was settled last, if it was.
 
 local call, sub, byte, floor, format = redis.call, string.sub, string.byte, math.floor, string.format
 local pack, unpack_text, struct_pack, concat = cmsgpack.pack, cmsgpack.unpack, struct.pack, table.concat
@@ -46,10 +47,9 @@ end
 -- Leases are durations: they move along when the clock was set back by hand.
 local function shift_leases(jump)
   for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
-    local active = P .. 'active:' .. queue
-    local held = call('ZRANGE', active, 0, -1, 'WITHSCORES')
-    for i = 1, #held, 2 do
-      call('ZADD', active, format('%.0f', tonumber(held[i + 1]) - jump), held[i])
+    for _, key in ipairs({ P .. 'active:' .. queue, P .. 'leases:' .. queue }) do
+      local held = call('ZRANGE', key, 0, -1, 'WITHSCORES')
+      for i = 1, #held, 2 do call('ZADD', key, format('%.0f', tonumber(held[i + 1]) - jump), held[i]) end
     end
   end
 end
@@ -232,6 +232,48 @@ local function trim_line(queue, line)
   if call('EXISTS', list, P .. 'early:' .. queue .. ':' .. line) == 0 then
     call('ZREM', P .. 'open:' .. queue, line)
   end
+end
+
+-- --- leases -------------------------------------------------------------------------
+-- The jobs of one claim have a lease together: its first fence, the ids in the order of their fences, and how many of
+-- them it still concerns. A job whose lease was renewed has an end of its own in a sorted set beside it.
+
+local function is_active_under(v, token)
+  return v and byte(v, 1) == 65 and sub(v, 2, 8) == token
+end
+
+-- Tell a claim that so many of its jobs are active no more.
+local function leave_claim(queue, first, number)
+  if call('HINCRBY', P .. 'left:' .. queue, first, -number) <= 0 then
+    call('HDEL', P .. 'left:' .. queue, first)
+    call('HDEL', P .. 'claims:' .. queue, first)
+    call('ZREM', P .. 'active:' .. queue, first)
+  end
+end
+
+-- The ids of a claim by their fences: pairs of fence and id.
+local function fences_of(queue, first)
+  local text, pairs_ = call('HGET', P .. 'claims:' .. queue, first), {}
+  local number = text and number_of(first)
+  for i, id in ipairs(text and unpack_text(text) or {}) do pairs_[i] = { seven(number + i - 1), id } end
+  return pairs_
+end
+
+-- All active jobs of a queue, each as id and record.
+local function active_jobs(queue)
+  local jobs, found, seen = P .. 'jobs:' .. queue, {}, {}
+  local function add(token, id)
+    local v = not seen[id] and call('HGET', jobs, id)
+    if is_active_under(v, token) then
+      seen[id] = true
+      found[#found + 1] = { id, v }
+    end
+  end
+  for _, first in ipairs(call('ZRANGE', P .. 'active:' .. queue, 0, -1)) do
+    for _, pair in ipairs(fences_of(queue, first)) do add(pair[1], pair[2]) end
+  end
+  for _, member in ipairs(call('ZRANGE', P .. 'leases:' .. queue, 0, -1)) do add(sub(member, 1, 7), sub(member, 8)) end
+  return found
 end
 
 -- --- the end ------------------------------------------------------------------------

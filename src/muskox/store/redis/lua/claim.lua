@@ -28,16 +28,19 @@ local function said_before()
 end
 
 local function give_again(said)
-  local first, places, ids, flat, out = said[1], said[2], said[3], {}, {}
-  for i, id in ipairs(ids) do
-    local place = places[i] or 1
-    local v = call('HGET', P .. 'jobs:' .. wants[place][1], id)
-    if v and sub(v, 1, 8) == 'A' .. seven(first + i - 1) then
-      flat[#flat + 1], flat[#flat + 2] = id, v
-      if #places > 0 then out[#out + 1] = place end
+  local flat, places = {}, {}
+  for i = 1, #said, 2 do
+    local place, first = said[i], said[i + 1]
+    local queue = wants[place][1]
+    for _, pair in ipairs(fences_of(queue, first)) do
+      local v = call('HGET', P .. 'jobs:' .. queue, pair[2])
+      if is_active_under(v, pair[1]) then
+        flat[#flat + 1], flat[#flat + 2] = pair[2], v
+        if #wants > 1 then places[#places + 1] = place end
+      end
     end
   end
-  return { 0, out, flat }
+  return { 0, places, flat }
 end
 
 -- --- lines --------------------------------------------------------------------------
@@ -278,42 +281,41 @@ end
 -- --- moving -------------------------------------------------------------------------
 
 -- The beginning of a claimed record up to its data, and its head, by the same of the waiting one.
-local function claimed_middle(cut, want)
+local function claimed_middle(cut, want, first)
   local head = read_head(sub(cut, 8))
   local stalls = want[3]
   if head[MAX_STALLS] < 0 and stalls then
     head[MAX_STALLS] = stalls[head[NAME]] or stalls[''] or -1
   end
-  head[ATTEMPT], head[STARTED], head[WORKER], head[DUE], head[LAST] = head[ATTEMPT] + 1, now, worker, 0, 0
+  head[ATTEMPT], head[STARTED], head[WORKER], head[DUE], head[LAST] = head[ATTEMPT] + 1, now, worker, 0, first
   return { middle(write_head(head), ''), head[NAME], head[ATTEMPT] }
 end
 
--- Moves the picks of one want, whose fences are `tokens`; gives their records.
-local function move(want, ids, vs, tokens)
-  -- The end of the leases is written once: each number that goes to a command is printed anew.
-  local queue, until_ = want[1], format('%.0f', now + lease)
-  local jobs, active = P .. 'jobs:' .. queue, P .. 'active:' .. queue
-  local known, records, fields, leases, names, attempts = {}, {}, {}, {}, {}, {}
+-- Moves the picks of one want, whose fences count up from `first`; gives their records.
+local function move(want, ids, vs, first)
+  local queue = want[1]
+  local known, records, fields, names, attempts = {}, {}, {}, {}, {}
   local one_name, one_attempt, size = true, true, #ids
   for i = 1, size do
-    local v, id, token = vs[i], ids[i], tokens[i]
+    local v = vs[i]
     local a, b, c = byte(v, 9, 11)
     local data = 16 + a * 65536 + b * 256 + c
     local cut = sub(v, 9, data - 1)
     local made = known[cut]
-    if not made then made = claimed_middle(cut, want); known[cut] = made end
-    local record = 'A' .. token .. made[1] .. sub(v, data)
+    if not made then made = claimed_middle(cut, want, first); known[cut] = made end
+    local record = 'A' .. seven(first + i - 1) .. made[1] .. sub(v, data)
     records[i], names[i], attempts[i] = record, made[2], made[3]
     one_name = one_name and made[2] == names[1]
     one_attempt = one_attempt and made[3] == attempts[1]
-    fields[2 * i - 1], fields[2 * i] = id, record
-    leases[2 * i - 1], leases[2 * i] = until_, token .. id
+    fields[2 * i - 1], fields[2 * i] = ids[i], record
   end
-  for first = 1, 2 * size, 2 * CHUNK do
-    local last = math.min(first + 2 * CHUNK - 1, 2 * size)
-    call('HSET', jobs, unpack(fields, first, last))
-    call('ZADD', active, unpack(leases, first, last))
+  for from = 1, 2 * size, 2 * CHUNK do
+    call('HSET', P .. 'jobs:' .. queue, unpack(fields, from, math.min(from + 2 * CHUNK - 1, 2 * size)))
   end
+  local fence = seven(first)
+  call('HSET', P .. 'claims:' .. queue, fence, pack(ids))
+  call('HSET', P .. 'left:' .. queue, fence, size)
+  call('ZADD', P .. 'active:' .. queue, now + lease, fence)
   if one_name then
     count(queue, names[1], 'W', 'A', size)
   else
@@ -323,7 +325,7 @@ local function move(want, ids, vs, tokens)
   return records
 end
 
--- The order in which picks get their fences: queue by queue in turn, as pairs of want and place.
+-- The order in which picks are given: queue by queue in turn, as pairs of want and place.
 local function in_turn(picks, taken)
   local order, round = {}, 1
   while #order < taken do
@@ -342,30 +344,21 @@ if ticket ~= '' then
 end
 
 local picks, taken, all_seen = pick()
-local flat, places, all_ids = {}, {}, {}
-local first_token = 0
-if taken > 0 then
-  first_token = take_stamps(taken)
-  local tokens = {}
-  if #wants == 1 then
-    for i = 1, taken do tokens[i] = seven(first_token + i - 1) end
-    all_ids = picks[1].ids
-    local records = move(wants[1], all_ids, picks[1].vs, tokens)
-    for i = 1, taken do flat[2 * i - 1], flat[2 * i] = all_ids[i], records[i] end
-  else
-    local order = in_turn(picks, taken)
-    for i, pair in ipairs(order) do
-      tokens[pair[1]] = tokens[pair[1]] or {}
-      tokens[pair[1]][pair[2]] = seven(first_token + i - 1)
-    end
-    for place, want in ipairs(wants) do
-      if tokens[place] then picks[place].records = move(want, picks[place].ids, picks[place].vs, tokens[place]) end
-    end
-    for i, pair in ipairs(order) do
-      local its = picks[pair[1]]
-      flat[2 * i - 1], flat[2 * i] = its.ids[pair[2]], its.records[pair[2]]
-      places[i], all_ids[i] = pair[1], its.ids[pair[2]]
-    end
+local flat, places, said_now = {}, {}, {}
+for place, want in ipairs(wants) do
+  local its = picks[place]
+  if #its.ids > 0 then
+    local first = take_stamps(#its.ids)
+    its.records = move(want, its.ids, its.vs, first)
+    said_now[#said_now + 1], said_now[#said_now + 2] = place, seven(first)
+  end
+end
+if #wants == 1 then
+  for i, record in ipairs(picks[1].records or {}) do flat[2 * i - 1], flat[2 * i] = picks[1].ids[i], record end
+else
+  for i, pair in ipairs(in_turn(picks, taken)) do
+    local its = picks[pair[1]]
+    flat[2 * i - 1], flat[2 * i], places[i] = its.ids[pair[2]], its.records[pair[2]], pair[1]
   end
 end
 
@@ -379,7 +372,7 @@ if taken < limit and more == 0 then
 end
 if ticket ~= '' and taken > 0 then
   local place = next_ticket % TICKETS
-  call('HSET', tickets, 't' .. place, ticket, 'd' .. place, pack({ first_token, places, all_ids }), 'next', next_ticket + 1)
+  call('HSET', tickets, 't' .. place, ticket, 'd' .. place, pack(said_now), 'next', next_ticket + 1)
   call('PEXPIRE', tickets, floor(lease / 1000) + 1)
 end
 if taken > 0 or skipped > 0 then finish() end

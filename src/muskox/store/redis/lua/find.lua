@@ -76,12 +76,9 @@ end
 
 local function active()
   local all = {}
-  for _, member in ipairs(call('ZRANGE', P .. 'active:' .. QUEUE, 0, -1)) do
-    local id = sub(member, 8)
-    local v = call('HGET', JOBS, id)
-    if v and sub(v, 1, 1) == 'A' and fits(v) then
-      all[#all + 1] = { read_head(select(3, open_record(v)))[STARTED], id, v }
-    end
+  for _, pair in ipairs(active_jobs(QUEUE)) do
+    local id, v = pair[1], pair[2]
+    if fits(v) then all[#all + 1] = { read_head(select(3, open_record(v)))[STARTED], id, v } end
   end
   table.sort(all, function(one, other)
     if one[1] ~= other[1] then return one[1] < other[1] end

@@ -12,11 +12,7 @@ local function failure_of(stalls, allowed, worker)
   return cjson.encode({ kind = 'stalled', type = 'Stalled', message = said })
 end
 
-local function recover(queue, member)
-  local id = sub(member, 8)
-  call('ZREM', P .. 'active:' .. queue, member)
-  local v = call('HGET', P .. 'jobs:' .. queue, id)
-  if not v or sub(v, 1, 8) ~= 'A' .. sub(member, 1, 7) then return end
+local function recover(queue, id, v)
   local _, _, text, _, data = open_record(v)
   local head = read_head(text)
   local worker, stalls = head[WORKER], head[STALLS] + 1
@@ -46,11 +42,43 @@ local function recover(queue, member)
   found[#found + 1], found[#found + 2], found[#found + 3], found[#found + 4] = queue, id, v, worker
 end
 
+local function is_full()
+  return #found >= 4 * limit
+end
+
+-- Those whose leases were renewed and ran out after that.
+local function recover_renewed(queue)
+  local leases, over = P .. 'leases:' .. queue, format('(%.0f', now)
+  for _, member in ipairs(call('ZRANGEBYSCORE', leases, '-inf', over, 'LIMIT', 0, limit - #found / 4)) do
+    local id = sub(member, 8)
+    local v = call('HGET', P .. 'jobs:' .. queue, id)
+    call('ZREM', leases, member)
+    if is_active_under(v, sub(member, 1, 7)) then
+      leave_claim(queue, seven(read_head(select(3, open_record(v)))[LAST]), 1)
+      recover(queue, id, v)
+    end
+  end
+end
+
+-- Those that are still active under their first lease; then nothing is left to remember of the claim.
+local function recover_claim(queue, first)
+  for _, pair in ipairs(fences_of(queue, first)) do
+    local token, id = pair[1], pair[2]
+    local v = call('HGET', P .. 'jobs:' .. queue, id)
+    if is_active_under(v, token) and not call('ZSCORE', P .. 'leases:' .. queue, token .. id) then
+      if is_full() then return end
+      recover(queue, id, v)
+    end
+  end
+  leave_claim(queue, first, 9007199254740991)
+end
+
 for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
-  local left = limit - #found / 4
-  if left <= 0 then break end
-  local over = call('ZRANGEBYSCORE', P .. 'active:' .. queue, '-inf', format('(%.0f', now), 'LIMIT', 0, left)
-  for _, member in ipairs(over) do recover(queue, member) end
+  if is_full() then break end
+  recover_renewed(queue)
+  for _, first in ipairs(call('ZRANGEBYSCORE', P .. 'active:' .. queue, '-inf', format('(%.0f', now), 'LIMIT', 0, 100)) do
+    if not is_full() then recover_claim(queue, first) end
+  end
 end
 
 finish()

@@ -24,15 +24,16 @@ end
 -- The beginning of a completed record up to its result's length, by the same of the active one.
 local function completed_head(cut)
   local head = read_head(sub(cut, 8))
+  local claim = head[LAST]
   head[ENDED], head[LAST], head[FAILURE] = now, 0, ''
   local text = write_head(head)
-  return { text, middle(text, ''), head[NAME], head[ATTEMPT] }
+  return { text, middle(text, ''), head[NAME], head[ATTEMPT], claim, 0 }
 end
 
 local function complete(queue, ids, results)
-  local jobs, active = P .. 'jobs:' .. queue, P .. 'active:' .. queue
-  local known, size = {}, #ids
-  local done, fields, leases, ends, names, attempts = {}, {}, {}, {}, {}, {}
+  local jobs, leases = P .. 'jobs:' .. queue, P .. 'leases:' .. queue
+  local known, size, were_renewed = {}, #ids, call('EXISTS', leases) == 1
+  local done, fields, renewed, ends, names, attempts = {}, {}, {}, {}, {}, {}
   local one_name, one_attempt, made = true, true, 0
   -- Written once: each number that goes to a command is printed anew.
   local at = format('%.0f', now)
@@ -42,7 +43,7 @@ local function complete(queue, ids, results)
     for i = first, last do
       local place = 7 * (number + i)
       local v, token, id = vs[i - first + 1], sub(ARGV[4], place - 6, place), ids[i]
-      if v and byte(v, 1) == 65 and sub(v, 2, 8) == token then
+      if is_active_under(v, token) then
         local a, b, c = byte(v, 9, 11)
         local data = 16 + a * 65536 + b * 256 + c
         local cut = sub(v, 9, data - 1)
@@ -52,7 +53,9 @@ local function complete(queue, ids, results)
         made = made + 1
         fields[2 * made - 1] = id
         fields[2 * made] = 'C' .. token .. (result == '' and head[2] or middle(head[1], result)) .. sub(v, data)
-        done[made], leases[made], names[made], attempts[made] = id, token .. id, head[3], head[4]
+        head[6] = head[6] + 1
+        done[made], names[made], attempts[made] = id, head[3], head[4]
+        if were_renewed then renewed[made] = token .. id end
         ends[2 * made - 1], ends[2 * made] = at, id
         one_name = one_name and head[3] == names[1]
         one_attempt = one_attempt and head[4] == attempts[1]
@@ -65,9 +68,12 @@ local function complete(queue, ids, results)
   if made == 0 then return end
   for first = 1, made, CHUNK do
     local last = math.min(first + CHUNK - 1, made)
-    call('ZREM', active, unpack(leases, first, last))
+    if were_renewed then call('ZREM', leases, unpack(renewed, first, last)) end
     call('HSET', jobs, unpack(fields, 2 * first - 1, 2 * last))
     call('ZADD', P .. 'completed:' .. queue, unpack(ends, 2 * first - 1, 2 * last))
+  end
+  for _, head in pairs(known) do
+    if head[6] > 0 then leave_claim(queue, seven(head[5]), head[6]) end
   end
   if one_name then
     count(queue, names[1], 'A', 'C', made)
@@ -132,7 +138,8 @@ local function settle_one(one)
   end
   local _, _, text, _, data = open_record(v)
   local head = read_head(text)
-  call('ZREM', P .. 'active:' .. queue, token .. id)
+  call('ZREM', P .. 'leases:' .. queue, token .. id)
+  leave_claim(queue, seven(head[LAST]), 1)
   if kind == 'complete' then
     head[FAILURE] = failure
   elseif failure ~= '' then

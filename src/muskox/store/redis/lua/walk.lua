@@ -63,7 +63,7 @@ local function waiting(found, seen)
 end
 
 local SOURCES = {
-  D = { 'delayed:' }, A = { 'active:' }, B = {},
+  D = { 'delayed:' }, B = {},
   C = { 'completed:', 'own-completed:' }, F = { 'failed:', 'own-failed:' }, X = { 'cancelled:', 'own-cancelled:' },
 }
 
@@ -77,7 +77,6 @@ local function from_set(found, state, key, passed, seen)
     if #ids == 0 then return nil end
     for _, id in ipairs(ids) do
       if #found >= LIMIT then return passed end
-      if state == 'A' then id = sub(id, 8) end
       local v = call('HGET', JOBS, id)
       seen.number = seen.number + 1
       if v and sub(v, 1, 1) == state and fits(v) then
@@ -99,6 +98,10 @@ local function matching()
     local state = sub(STATES, at, at)
     if state == 'W' then
       if waiting(found, seen) then return found, { at, 1, 0 } end
+    elseif state == 'A' then
+      for _, pair in ipairs(active_jobs(QUEUE)) do
+        if #found < LIMIT and fits(pair[2]) then found[#found + 1] = pair end
+      end
     else
       while SOURCES[state][source] do
         passed = from_set(found, state, P .. SOURCES[state][source] .. QUEUE, passed, seen)
@@ -124,7 +127,8 @@ local function leave(id, v, head)
   elseif state == 'D' then
     call('ZREM', P .. 'delayed:' .. QUEUE, id)
   elseif state == 'A' then
-    call('ZREM', P .. 'active:' .. QUEUE, place .. id)
+    call('ZREM', P .. 'leases:' .. QUEUE, place .. id)
+    leave_claim(QUEUE, seven(head[LAST]), 1)
   else
     local ended = ENDED_KEY[state] .. QUEUE
     if call('ZREM', P .. ended, id) == 0 then
