@@ -299,6 +299,7 @@ class Mortal:
         return Dying(store)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_interrupted_at_any_round_trip_nothing_is_lost_or_doubled(source, target, clock, monkeypatch, after):
     """The mover dies at each of its round trips in turn, and a worker of the new store takes all that it can get."""
