@@ -26,18 +26,34 @@ from muskox.store.protocol.records import (
     Want,
     WorkerRecord,
 )
+from muskox.store.protocol.schedules import (
+    MOST_ENTRIES,
+    SCHEDULES,
+    WHY_SKIPPED,
+    Change,
+    Firing,
+    Looked,
+    ScheduleVerbs,
+)
 from muskox.store.protocol.verbs import Store
 
 __all__ = [
+    "MOST_ENTRIES",
+    "SCHEDULES",
+    "WHY_SKIPPED",
     "Added",
+    "Change",
     "Finding",
+    "Firing",
     "Found",
     "LogLine",
+    "Looked",
     "NameCount",
     "Note",
     "Packed",
     "QueueCounts",
     "Recovered",
+    "ScheduleVerbs",
     "Selection",
     "Store",
     "Traits",

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Sequence
 
 from muskox.core.errors import StoreError
+from muskox.store.protocol import SCHEDULES
+from muskox.store.sqlite import schedules
 from muskox.store.sqlite.database import Location, connect
 from muskox.store.sqlite.tx import SQL
 
@@ -98,7 +100,7 @@ class Hub:
 
     def _watch(self) -> None:
         connection: sqlite3.Connection | None = None
-        version = None
+        version = put = None
         while not self._stop.is_set():
             if not self._bells:
                 self._needed.wait()
@@ -107,7 +109,12 @@ class Hub:
                 [latest] = connection.execute("PRAGMA data_version").fetchone()
                 if latest != version:
                     version = latest
-                    self.tell({name for (name,) in connection.execute(SQL["open_queues"])}, events=True)
+                    rung = {name for (name,) in connection.execute(SQL["open_queues"])}
+                    [latest_put] = connection.execute(schedules.SQL["latest_put"]).fetchone()
+                    if latest_put != put:
+                        put = latest_put
+                        rung.add(SCHEDULES)
+                    self.tell(rung, events=True)
             except (sqlite3.Error, StoreError):  # only a hint: those who wait look for themselves now and then
                 self._stop.wait(1.0)
             self._nap.acquire(timeout=BEAT)

@@ -16,13 +16,17 @@ from typing import Any
 
 from muskox.core.events import Event
 from muskox.core.job import Job, JobState, Lease, NewJob, Retention
+from muskox.core.kept import Entry
 from muskox.core.life import Settlement
 from muskox.core.seam import World
 from muskox.store.protocol import (
     Added,
+    Change,
     Finding,
+    Firing,
     Found,
     LogLine,
+    Looked,
     Note,
     Packed,
     QueueCounts,
@@ -32,7 +36,7 @@ from muskox.store.protocol import (
     Want,
     WorkerRecord,
 )
-from muskox.store.sqlite import hand, looks, moves, moving, select, upkeep
+from muskox.store.sqlite import hand, looks, moves, moving, schedules, select, upkeep
 from muskox.store.sqlite.claim import claim
 from muskox.store.sqlite.database import Location, parse, prepare, translate
 from muskox.store.sqlite.hub import Hub
@@ -204,6 +208,20 @@ class SqliteStore:
     async def adopt(self, jobs: Sequence[Packed]) -> list[Added]:
         return await self._writer.run(partial(moving.adopt, jobs=jobs))
 
+    # --- schedules ---------------------------------------------------------------
+
+    async def schedules(self, names: Sequence[str] = (), *, due: bool = False, limit: int = 1000) -> Looked:
+        return await self._reader.run(partial(schedules.read, names=names, due=due, limit=limit))
+
+    async def put_schedules(self, changes: Sequence[Change]) -> list[bool]:
+        return await self._writer.run(partial(schedules.put, changes=changes))
+
+    async def fire(self, firings: Sequence[Firing]) -> list[int | None]:
+        return await self._writer.run(partial(schedules.fire, firings=firings))
+
+    async def ledger(self, name: str, *, limit: int = 100) -> list[Entry]:
+        return await self._reader.run(partial(schedules.ledger, name=name, limit=limit))
+
     # --- looking -----------------------------------------------------------------
 
     async def get(self, queue: str, ids: Sequence[str]) -> list[Job | None]:
@@ -222,7 +240,7 @@ class SqliteStore:
         return await self._reader.run(looks.workers)
 
     async def audit(self) -> list[Finding]:
-        return await self._reader.run(looks.audit)
+        return await self._reader.run(_audit)
 
     # --- hints, events, workers --------------------------------------------------
 
@@ -252,3 +270,7 @@ class SqliteStore:
 
     async def beat(self, worker: WorkerRecord, *, gone: bool = False) -> None:
         await self._writer.run(partial(hand.beat, worker=worker, gone=gone))
+
+
+def _audit(tx: Tx) -> list[Finding]:
+    return looks.audit(tx) + schedules.audit(tx)
