@@ -14,6 +14,7 @@ import msgspec
 
 from muskox.core.job import JobState
 from muskox.store.protocol import Finding
+from muskox.store.redis import schedules
 from muskox.store.redis.keys import Keys
 from muskox.store.redis.link import Link
 from muskox.store.redis.records import STATE, Reader
@@ -43,7 +44,7 @@ async def audit(link: Link, keys: Keys) -> list[Finding]:
 
 
 async def _look(link: Link, keys: Keys) -> list[Finding]:
-    found: list[Finding] = []
+    found = await schedules.audit(link, keys)
     for queue in await link.ask(b"ZRANGE", f"{keys.tag}queues", 0, -1):
         found += await _Queue(link, keys, queue.decode()).look()
     return found

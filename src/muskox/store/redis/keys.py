@@ -25,6 +25,10 @@ comes last, so no two things share a key.
     {p}:completed:Q …    zset    ids by end; failed, cancelled; own-… for those with a time of their own
     {p}:until:Q          zset    ids of the latter by the moment they are cleared
     {p}:log:Q:ID         list    moment and text
+    {p}:schedules        hash    name → schedule
+    {p}:schedule-names   zset    their names in order
+    {p}:due              zset    names of those that are not paused by the next moment
+    {p}:ledger:NAME      list    what became of the latest moments
 """
 
 from __future__ import annotations
@@ -45,3 +49,6 @@ class Keys:
 
     def log(self, queue: str, id: str) -> bytes:
         return f"{self.tag}log:{queue}:{id}".encode()
+
+    def ledger(self, name: str) -> bytes:
+        return f"{self.tag}ledger:{name}".encode()

@@ -15,8 +15,9 @@ import msgspec
 __all__ = ["NAMES", "Script", "script"]
 
 NAMES = (
-    "add", "adopt", "annotate", "beat", "cancel", "claim", "clear", "counts", "events", "find", "listen", "pack",
-    "pause", "promote", "promote_due", "publish", "recover", "remove", "renew", "retry", "settle", "update",
+    "add", "adopt", "annotate", "beat", "cancel", "claim", "clear", "counts", "events", "find", "fire", "listen",
+    "pack", "pause", "promote", "promote_due", "publish", "put_schedules", "recover", "remove", "renew", "retry",
+    "schedules", "settle", "update",
 )  # fmt: skip
 """All steps there are."""
 

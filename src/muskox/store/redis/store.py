@@ -14,13 +14,17 @@ import msgspec
 from muskox.core.errors import OptionError, StoreError, StoreUnavailable
 from muskox.core.events import Event, Trimmed
 from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Retention
+from muskox.core.kept import Entry
 from muskox.core.life import MOVES, Settlement, stall_delay
 from muskox.core.seam import World
 from muskox.store.protocol import (
     Added,
+    Change,
     Finding,
+    Firing,
     Found,
     LogLine,
+    Looked,
     Note,
     Packed,
     QueueCounts,
@@ -30,7 +34,7 @@ from muskox.store.protocol import (
     Want,
     WorkerRecord,
 )
-from muskox.store.redis import looks, moving, settle
+from muskox.store.redis import looks, moving, schedules, settle
 from muskox.store.redis.audit import audit
 from muskox.store.redis.hub import EVENTS, Hub
 from muskox.store.redis.keys import Keys
@@ -242,6 +246,24 @@ class RedisStore:
             return []
         known = await self._lasting_step("adopt", [moving.travelling(one) for one in jobs])
         return moving.adopted(jobs, dict(zip(known[::2], known[1::2], strict=True)))
+
+    # --- schedules ---------------------------------------------------------------
+
+    async def schedules(self, names: Sequence[str] = (), *, due: bool = False, limit: int = 1000) -> Looked:
+        asked = sorted(set(names)) or False, due, limit
+        return schedules.looked(await self._step("schedules", asked), due=due, limit=limit)
+
+    async def put_schedules(self, changes: Sequence[Change]) -> list[bool]:
+        made = await self._lasting_step("put_schedules", schedules.changes(changes)) if changes else []
+        return [one == 1 for one in made]
+
+    async def fire(self, firings: Sequence[Firing]) -> list[int | None]:
+        added = await self._lasting_step("fire", schedules.firings(firings)) if firings else []
+        return [None if number < 0 else number for number in added]
+
+    async def ledger(self, name: str, *, limit: int = 100) -> list[Entry]:
+        found = await self._link.ask(b"LRANGE", self._keys.ledger(name), -limit, -1) if limit > 0 else []
+        return schedules.entries(found)
 
     # --- looking -----------------------------------------------------------------
 

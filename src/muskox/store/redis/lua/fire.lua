@@ -1,0 +1,85 @@
+-- fire.lua · use up due moments: each moves its schedule on, adds its jobs and tells the ledger, or does nothing
+-- needs  adding
+-- needs  scheduled
+-- ASKED  kinds of jobs: queue, name, priority, delay in µs (-1: none), attempts, max_stalls, options;
+--        per firing: name, version, next moment, last moment ("": as it is), jobs (number of its kind, id and data in
+--        turn), entries (moment, what is told, id of the job or "", reason, missed);
+--        how many entries a ledger keeps, and by overlap the reason of a skipped moment
+-- RETURNS  per firing how many jobs it added, -1 where the version is another
+
+begin()
+local kinds, firings, MOST, WHY = unpack(ASKED)
+local STOPPING = {
+  skip = { W = true, D = true, B = true, A = true },
+  queue = { W = true, D = true, B = true },
+}
+local chosen, owners, added = {}, {}, {}
+
+local function state_of(queue, id)
+  local v = call('HGET', P .. 'jobs:' .. queue, id)
+  return v and sub(v, 1, 1)
+end
+
+-- Choose what is added of the jobs of a firing; gives the ids of those that are skipped.
+local function choose(owner, its, jobs)
+  local stopping, skipped = STOPPING[its[S_OVERLAP]], {}
+  local stopped = stopping and its[S_LAST_JOB] ~= '' and stopping[state_of(its[S_QUEUE], its[S_LAST_JOB])]
+  for i = 1, #jobs, 3 do
+    local kind, id = jobs[i], jobs[i + 1]
+    local known = stopping and state_of(kinds[kind][1], id)
+    if stopped and not known then
+      skipped[id] = true
+    else
+      stopped = stopping and (not known or stopping[known])
+      its[S_LAST_JOB] = id
+      local pairs_, whose = chosen[kind], owners[kind]
+      if not pairs_ then
+        pairs_, whose = {}, {}
+        chosen[kind], owners[kind] = pairs_, whose
+      end
+      pairs_[#pairs_ + 1] = id
+      pairs_[#pairs_ + 1] = jobs[i + 2]
+      whose[#whose + 1] = owner
+    end
+  end
+  return skipped
+end
+
+local function tell_moments(name, entries, skipped, reason)
+  local ledger, texts = P .. 'ledger:' .. name, {}
+  for i = math.max(1, #entries - MOST + 1), #entries do
+    local moment, told, id, why, missed = unpack(entries[i])
+    if skipped[id] then told, id, why = 'skipped', '', reason end
+    texts[#texts + 1] = pack({ now, moment, told, id, why, missed })
+  end
+  if #texts > 0 and call('RPUSH', ledger, unpack(texts)) > MOST then call('LTRIM', ledger, -MOST, -1) end
+end
+
+for owner, firing in ipairs(firings) do
+  local name, version, next_moment, last_moment, jobs, entries = unpack(firing)
+  local its = read_schedule(name)
+  if its and its[S_VERSION] == version then
+    added[owner] = 0
+    tell_moments(name, entries, choose(owner, its, jobs), WHY[its[S_OVERLAP]])
+    its[S_VERSION], its[S_NEXT] = take_stamps(1), next_moment
+    if last_moment ~= '' then its[S_LAST] = last_moment end
+    keep_schedule(name, its)
+  else
+    added[owner] = -1
+  end
+end
+
+for kind, group in ipairs(kinds) do
+  if chosen[kind] then
+    local known, is_known = {}, {}
+    group[8] = chosen[kind]
+    add_alike(group, 0, known)
+    for i = 1, #known, 2 do is_known[known[i]] = true end
+    for number, owner in ipairs(owners[kind]) do
+      if not is_known[number] then added[owner] = added[owner] + 1 end
+    end
+  end
+end
+
+finish()
+return added
