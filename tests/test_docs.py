@@ -12,7 +12,7 @@ import inspect
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ from muskox.core import errors, events
 from muskox.core.errors import OptionError
 from muskox.processors import ProcessorOptions
 from muskox.queue import AddOptions
+from muskox.rules import ScheduleOptions
 from muskox.runtime.worker import Settings
 from muskox.store.sqlite.database import parse
+from muskox.timed import TimedOptions
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -107,6 +109,8 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
     for line in commands(page):
         _, name, *words = shlex.split(line)
         command = main.commands.get(name)
+        if isinstance(command, click.Group) and words:
+            command = command.commands.get(words.pop(0))
         assert command is not None, f"{page.name}: there is no command {line!r}"
         parser = command.make_parser(click.Context(command))
         _, left, _ = parser.parse_args(words)  # raises for an option that is not there
@@ -187,6 +191,8 @@ def test_every_error_is_in_the_reference() -> None:
     [
         AddOptions.__annotations__,
         ProcessorOptions.__annotations__,
+        ScheduleOptions.__annotations__,
+        TimedOptions.__annotations__,
         muskox.Retention.__struct_fields__,
         muskox.Fixed.__struct_fields__,
         muskox.Exponential.__struct_fields__,
@@ -213,7 +219,9 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert set(muskox.__all__) - there == set()
 
 
-@pytest.mark.parametrize("cls", [muskox.Muskox, muskox.Queue, muskox.AppQueue, muskox.BoundProcessor, muskox.Job])
+@pytest.mark.parametrize(
+    "cls", [muskox.Muskox, muskox.Queue, muskox.AppQueue, muskox.BoundProcessor, muskox.Job, muskox.Schedules]
+)
 def test_every_verb_is_in_the_reference(cls: type) -> None:
     internal = {
         "add_within",
@@ -240,19 +248,28 @@ def test_the_page_of_the_command_line_is_up_to_date() -> None:
 def cli_page() -> str:
     """The reference of all commands, from the commands."""
     intro = inspect.cleandoc(main.help or "")
-    return "\n".join(["# Command line", "", *_sentences(intro), *map(_command, main.commands.values()), ""])
+    return "\n".join(["# Command line", "", *_sentences(intro), *_commands(main.commands.values()), ""])
 
 
-def _command(command: click.Command) -> str:
+def _commands(commands: Iterable[click.Command], group: str = "") -> Iterator[str]:
+    """Each command in the order of the help, those of a group after it."""
+    for command in commands:
+        yield _command(command, group)
+        if isinstance(command, click.Group):
+            yield from _commands(command.commands.values(), f"{command.name} ")
+
+
+def _command(command: click.Command, group: str) -> str:
+    name = f"{group}{command.name}"
     words = [
         param.make_metavar(click.Context(command)) for param in command.params if isinstance(param, click.Argument)
     ]
     lines = [
         "",
-        f"## muskox {command.name}",
+        f"## muskox {name}",
         "",
         "```text",
-        " ".join(["muskox", command.name or "", *words]),
+        " ".join(["muskox", name, *words]),
         "```",
         "",
     ]

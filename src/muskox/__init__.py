@@ -5,6 +5,7 @@ from __future__ import annotations
 from muskox.app import Muskox
 from muskox.core import events
 from muskox.core.backoff import Exponential, Fixed, Steps
+from muskox.core.cron import Cron
 from muskox.core.errors import (
     DataError,
     DeclarationError,
@@ -14,9 +15,11 @@ from muskox.core.errors import (
     JobNotFound,
     LeaseLost,
     MuskoxError,
+    NameTaken,
     OptionError,
     ResultTimeout,
     ResultUnavailable,
+    ScheduleNotFound,
     StoreCorrupt,
     StoreError,
     StoreFull,
@@ -28,20 +31,27 @@ from muskox.core.errors import (
 from muskox.core.events import Event, JobEvent
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Job, JobState, NewJob, Options, Retention
+from muskox.core.kept import Entry
+from muskox.core.schedule import Every, Once, Overlap, Owner, Schedule, Told
 from muskox.core.seam import World
 from muskox.moving import Moved
 from muskox.processors import AppQueue, BoundProcessor, Processor, on, process, process_others
 from muskox.queue import Queue
 from muskox.runtime.active import ActiveJob, SyncActiveJob
+from muskox.schedules import Scheduled, Schedules
 from muskox.store.protocol import Found, LogLine, QueueCounts, WorkerRecord
+from muskox.timed import cron, every, once
 
 __all__ = [
     "ActiveJob",
     "AppQueue",
     "BoundProcessor",
+    "Cron",
     "DataError",
     "DeclarationError",
+    "Entry",
     "Event",
+    "Every",
     "Exponential",
     "Failure",
     "FailureKind",
@@ -59,15 +69,23 @@ __all__ = [
     "Moved",
     "Muskox",
     "MuskoxError",
+    "NameTaken",
     "NewJob",
+    "Once",
     "OptionError",
     "Options",
+    "Overlap",
+    "Owner",
     "Processor",
     "Queue",
     "QueueCounts",
     "ResultTimeout",
     "ResultUnavailable",
     "Retention",
+    "Schedule",
+    "ScheduleNotFound",
+    "Scheduled",
+    "Schedules",
     "Steps",
     "StoreCorrupt",
     "StoreError",
@@ -76,11 +94,15 @@ __all__ = [
     "StoreUnavailable",
     "StoreUnsupported",
     "SyncActiveJob",
+    "Told",
     "WorkerRecord",
     "World",
     "WrongState",
+    "cron",
     "events",
+    "every",
     "on",
+    "once",
     "process",
     "process_others",
 ]

@@ -27,7 +27,8 @@ from muskox.runtime.world import RealWorld
 from muskox.settings import find_url, masked
 from muskox.store import open_store
 from muskox.store.protocol import Finding, QueueCounts, Store, WorkerRecord
-from muskox.sync import Blocking, Bridge, SyncQueue, blocking
+from muskox.sync import Blocking, Bridge, SyncQueue, SyncSchedules, blocking
+from muskox.timed import AppSchedules, Timed, include_timed
 from muskox.watch import follow
 
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ L = TypeVar("L", bound=Listener)
 S = TypeVar("S")
 
 
-class Muskox:
-    """A program's jobs: its queues, processors, listeners and workers, on one store.
+class Muskox(Timed):
+    """A program's jobs: its queues, processors, schedules, listeners and workers, on one store.
 
     `url` says where the jobs are kept; without it `MUSKOX_URL` from the environment or `.env`, else
     `sqlite:///muskox.db`. Nothing is opened before it is needed; `async with ox:` closes at the end, as `close` does.
@@ -62,6 +63,11 @@ class Muskox:
         self._pid = os.getpid()
         self._inherited: list[Store] = []
         self._bridge = Bridge()
+        self.schedules = AppSchedules(
+            self.store, self.queue, self.world, self.registry.schedules, self.registry.is_orphan
+        )
+        """The schedules of the store, which can be changed while workers run."""
+        self.schedules.sync = SyncSchedules(self.schedules, self._bridge)
         self.sync = SyncMuskox(self, self._bridge)
         """The same verbs for blocking code."""
 
@@ -102,6 +108,7 @@ class Muskox:
     def include(self, processor: Processor) -> None:
         """Declare the processors and listeners that are marked in an instance of a processor class."""
         include(self.registry, processor)
+        include_timed(self.registry, processor, self.data_limit)
 
     def on(self, kind: str, *, queue: str | None = None) -> Callable[[L], L]:
         """Declare the decorated function as a listener for a kind of event, of one queue or of all.

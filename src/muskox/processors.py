@@ -22,12 +22,28 @@ from muskox.runtime.active import ActiveJob, SyncActiveJob
 from muskox.runtime.registry import Declaration, Listener, Registry, mode_of
 from muskox.sync import SyncQueue
 
-__all__ = ["AppQueue", "BoundProcessor", "Processor", "ProcessorOptions", "on", "process", "process_others"]
+__all__ = [
+    "TIMED_MARK",
+    "AppQueue",
+    "BoundProcessor",
+    "Decorate",
+    "Processor",
+    "ProcessorOptions",
+    "checked",
+    "declaration",
+    "include",
+    "name_of",
+    "on",
+    "process",
+    "process_others",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 _PROCESS, _ON = "__muskox_process__", "__muskox_on__"
+TIMED_MARK = "__muskox_timed__"
+"""What `timed.py` marks methods with."""
 
 
 class ProcessorOptions(TypedDict, total=False):
@@ -135,7 +151,7 @@ class AppQueue(Queue):
         """
 
         def decorate(function: Callable[..., Any]) -> BoundProcessor[Any, Any]:
-            return self._declare(_name_of(function) if name is None else name, function, options)
+            return self._declare(name_of(function) if name is None else name, function, options)
 
         return decorate
 
@@ -159,7 +175,7 @@ class AppQueue(Queue):
 
 def declaration(queue: str, name: str | None, function: Callable[..., Any], options: ProcessorOptions) -> Declaration:
     """Check a function and its options and make a declaration of them."""
-    where = _checked(function)
+    where = checked(function)
     unknown = options.keys() - ProcessorOptions.__annotations__.keys()
     if unknown:
         known = ", ".join(ProcessorOptions.__annotations__)
@@ -197,7 +213,7 @@ def declaration(queue: str, name: str | None, function: Callable[..., Any], opti
     )
 
 
-def _checked(function: Callable[..., Any]) -> str:
+def checked(function: Callable[..., Any]) -> str:
     """The full name of what shall be a processor, which must be a function that returns its result."""
     if not inspect.isroutine(function):
         raise DeclarationError(f"a processor is a function or a method, not {function!r}; wrap it in a def")
@@ -223,7 +239,8 @@ def _exceptions(given: Any, where: str) -> tuple[type[BaseException], ...]:
     return tuple(found)
 
 
-def _name_of(function: Callable[..., Any]) -> str:
+def name_of(function: Callable[..., Any]) -> str:
+    """The name that a function gives its jobs: its own with `-` for `_`."""
     name: str = getattr(function, "__name__", "")
     return name.replace("_", "-")
 
@@ -247,7 +264,7 @@ def process(name: str | None = None, **options: Unpack[ProcessorOptions]) -> Cal
     """Mark a method of a `Processor` as the processor for a job name; options as for `AppQueue.processor`."""
 
     def mark(method: F) -> F:
-        setattr(method, _PROCESS, (_name_of(method) if name is None else name, options))
+        setattr(method, _PROCESS, (name_of(method) if name is None else name, options))
         return method
 
     return mark
@@ -286,7 +303,7 @@ def include(registry: Registry, processor: Processor) -> None:
         )
     marked = [getattr(processor, name) for name, member in inspect.getmembers_static(kind) if _is_marked(member)]
     if not marked:
-        raise DeclarationError(f"{kind.__qualname__} has no method marked with process or on; mark one")
+        raise DeclarationError(f"{kind.__qualname__} has no method marked with process, on or a schedule; mark one")
     for method in marked:
         if hasattr(method, _PROCESS):
             name, options = getattr(method, _PROCESS)
@@ -303,4 +320,4 @@ def include(registry: Registry, processor: Processor) -> None:
 def _is_marked(member: object) -> bool:
     # Looked up without calling properties of the class, which may do anything.
     inner = getattr(member, "__func__", member)
-    return hasattr(inner, _PROCESS) or hasattr(inner, _ON)
+    return any(hasattr(inner, mark) for mark in (_PROCESS, _ON, TIMED_MARK))

@@ -15,8 +15,9 @@ from muskox.core.errors import MuskoxError
 from muskox.core.events import Event
 from muskox.core.job import Job
 from muskox.queue import AddOptions, Item, Queue
+from muskox.schedules import Schedules
 
-__all__ = ["Bridge", "SyncQueue", "blocking"]
+__all__ = ["Bridge", "SyncQueue", "SyncSchedules", "blocking"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -150,6 +151,24 @@ class SyncQueue(Blocking[Queue]):
     def events(self, *, after: int | None = None, kinds: Collection[str] | None = None) -> Iterator[Event]:
         """Follow what happens in the queue, blocking between events; see `Queue.events`."""
         return self.bridge.follow(self.inner.events(after=after, kinds=kinds))
+
+
+class SyncSchedules(Blocking[Schedules]):
+    """The verbs of the schedules for blocking code: `ox.schedules.sync.list()`."""
+
+    add_cron = blocking(Schedules.add_cron)
+    add_every = blocking(Schedules.add_every)
+    add_once = blocking(Schedules.add_once)
+    get = blocking(Schedules.get)
+    list = blocking(Schedules.list)
+    ledger = blocking(Schedules.ledger)
+    pause = blocking(Schedules.pause)
+    resume = blocking(Schedules.resume)
+    update = blocking(Schedules.update)
+    delete = blocking(Schedules.delete)
+    run_now = blocking(Schedules.run_now)
+    orphans = blocking(Schedules.orphans)
+    prune = blocking(Schedules.prune)
 
 
 async def _next(following: AsyncGenerator[T, None]) -> T:

@@ -24,11 +24,13 @@ from muskox.core.life import Complete, Fail, Outcome, Settlement
 from muskox.runtime.attempt import Attempt
 from muskox.runtime.children import Children
 from muskox.runtime.deadlines import Deadlines
+from muskox.runtime.declaring import Declaring
 from muskox.runtime.listeners import Hearing
 from muskox.runtime.loop import Loop
 from muskox.runtime.registry import Registry
 from muskox.runtime.run import Run
 from muskox.runtime.runs import Runs
+from muskox.runtime.scheduler import Scheduler
 from muskox.runtime.settler import Settler
 from muskox.runtime.slots import Slots
 from muskox.runtime.tell import Teller
@@ -132,9 +134,11 @@ def _wake(awake: asyncio.Future[None]) -> None:
 async def run_jobs(ox: Muskox, *, queues: Sequence[str] | None = None, limit: int = 1000) -> list[Job]:
     """Run what waits or is due by now here and to its end, one job at a time in the order of claims.
 
-    Goes on with what the runs add, until nothing is left or `limit` runs were made. Returns the jobs in the order
-    in which they ended, as they were then. A job that failed and is tried again after a delay has not ended: move
-    the clock of a `FakeWorld` past the delay and call this again. Listeners hear what happens meanwhile, in order.
+    Goes on with what the runs add, until nothing is left or `limit` runs were made. Schedules that the program
+    declares begin with the first call, and each call fires those that are due by then: move the clock of a
+    `FakeWorld`, call it again. Returns the jobs in the order in which they ended, as they were then. A job that
+    failed and is tried again after a delay has not ended; it, too, goes on once the clock has passed the delay.
+    Listeners hear what happens meanwhile, in order.
     Raises what the store raises, and `OptionError` for a queue that has no processor.
     """
     wanted = ox.wanted(queues)
@@ -220,6 +224,9 @@ class _Inline:
         self._runs.join(self._slots, self._settler, deadlines, teller, silent)
         self._duties = (self._settling.run, self._timing.run, self._hearing.run)
         self._tasks: list[Any] = []
+        declare = Declaring(store, ox.registry, lambda queue, what: None)
+        self._scheduler = Scheduler(store, world, declare=declare, poll=1.0)
+        self._scheduler.closed = not hasattr(store, "fire")
 
     async def __aenter__(self) -> Self:
         [latest] = await self._store.events(after=-1)
@@ -241,6 +248,7 @@ class _Inline:
     async def claim(self, queues: Sequence[str]) -> Job | None:
         """The next job, claimed; None when nothing waits and no listener was told of anything that could add one."""
         while True:
+            await self._scheduler.catch_up()
             while await self._store.promote():
                 pass
             while found := await self._store.recover():

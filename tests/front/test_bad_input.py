@@ -286,7 +286,7 @@ CLASSES = [
         DeclarationError,
         "Homeless is not a processor class with a queue; write class Homeless(Processor, que",
     ),
-    (Empty(), DeclarationError, "Empty has no method marked with process or on; mark one"),
+    (Empty(), DeclarationError, "Empty has no method marked with process, on or a schedule; mark one"),
     (Empty, DeclarationError, "include takes an instance: include(Empty(…)), not the class"),
     (object(), DeclarationError, "object is not a processor class with a queue"),
     (Unfit(), OptionError, "there is no option 'retries' for a processor"),

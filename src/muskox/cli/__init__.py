@@ -17,6 +17,7 @@ from muskox.cli.manage import add, cancel, promote, remove, retry
 from muskox.cli.move import move
 from muskox.cli.outbox import outbox
 from muskox.cli.queues import drain, pause, resume
+from muskox.cli.schedules import schedules
 from muskox.cli.store import audit, migrate
 from muskox.cli.worker import worker
 
@@ -48,6 +49,6 @@ def main() -> None:
 
 for _command in (
     worker, add, counts, jobs, job, retry, promote, cancel, remove, pause, resume, drain, events, doctor, audit,
-    migrate, move, outbox,
+    migrate, move, outbox, schedules,
 ):  # fmt: skip
     main.add_command(_command)

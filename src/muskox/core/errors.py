@@ -5,6 +5,8 @@ MuskoxError
 ├── DataError              data or a result that JSON cannot hold, or that is too large (also a ValueError)
 ├── DeclarationError       two processors for one name, a signature that cannot be filled from JSON
 ├── JobNotFound            no job with that id in that queue (also a KeyError)
+├── NameTaken              there is a schedule of that name already
+├── ScheduleNotFound       there is no schedule of that name (also a KeyError)
 ├── WrongState             the job is not in a state that allows the move
 ├── LeaseLost              the run may no longer speak for its job
 ├── ResultUnavailable      the awaited result will not come
@@ -31,9 +33,11 @@ __all__ = [
     "JobNotFound",
     "LeaseLost",
     "MuskoxError",
+    "NameTaken",
     "OptionError",
     "ResultTimeout",
     "ResultUnavailable",
+    "ScheduleNotFound",
     "StoreCorrupt",
     "StoreError",
     "StoreFull",
@@ -65,6 +69,18 @@ class JobNotFound(MuskoxError, KeyError):
 
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which would put the sentence in quotes.
+        return str(self.args[0]) if self.args else ""
+
+
+class NameTaken(MuskoxError):
+    """There is a schedule of that name, and it was not said that it be replaced; nothing was changed."""
+
+
+class ScheduleNotFound(MuskoxError, KeyError):
+    """There is no schedule of that name: never added, or deleted."""
+
+    def __str__(self) -> str:
+        # As with JobNotFound.
         return str(self.args[0]) if self.args else ""
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
+from muskox.core.job import moment
 from muskox.core.schedule import Schedule, Told
 
 __all__ = ["Entry", "Kept"]
@@ -36,3 +39,13 @@ class Entry(msgspec.Struct, frozen=True):
     reason: str = ""
     missed: int = 0
     at_us: int = 0
+
+    @property
+    def moment(self) -> datetime:
+        """The moment that is told of."""
+        return moment(self.moment_us)
+
+    @property
+    def at(self) -> datetime:
+        """When that was written."""
+        return moment(self.at_us)

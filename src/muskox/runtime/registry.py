@@ -15,10 +15,13 @@ from muskox.core.backoff import CustomBackoff
 from muskox.core.binding import Binding
 from muskox.core.errors import DeclarationError
 from muskox.core.events import Event, check_kind
+from muskox.core.intent import Intent
 from muskox.core.job import Options, Retention, check_job_name, check_queue_name
+from muskox.core.kept import Kept
+from muskox.core.schedule import Owner
 from muskox.store.protocol import Want
 
-__all__ = ["Declaration", "Listener", "Mode", "Registry"]
+__all__ = ["Beside", "Declaration", "Listener", "Mode", "Registry"]
 
 Listener = Callable[[Any], Awaitable[None] | None]
 """Called with an `Event`; what it returns is dropped, what it raises is reported."""
@@ -52,6 +55,19 @@ class Declaration:
         return f"{self.function.__module__}.{self.function.__qualname__}"
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """A function that every worker process calls at its moments, without a job."""
+
+    intent: Intent
+    function: Callable[..., Any]
+
+    @property
+    def where(self) -> str:
+        """The function's full name, for messages."""
+        return f"{self.function.__module__}.{self.function.__qualname__}"
+
+
 def mode_of(function: Callable[..., Any], *, isolated: bool) -> Mode:
     """Tell how a function must be run from what kind of function it is."""
     if isolated:
@@ -66,6 +82,8 @@ class Registry:
     _processors: dict[tuple[str, str | None], Declaration] = field(default_factory=dict)
     _listeners: list[tuple[str, str | None, Listener]] = field(default_factory=list)
     _retentions: dict[str, Retention] = field(default_factory=dict)
+    _schedules: dict[str, Intent] = field(default_factory=dict)
+    _beside: dict[str, Beside] = field(default_factory=dict)
 
     def declare(self, declaration: Declaration) -> None:
         """Take a processor; raises `DeclarationError` when its name is taken in its queue."""
@@ -80,6 +98,36 @@ class Registry:
                 f"queue {declaration.queue!r} already has {what}: {taken.where}; give {declaration.where} another name"
             )
         self._processors[key] = declaration
+
+    def schedule(self, intent: Intent) -> None:
+        """Take a schedule; raises `DeclarationError` when its name is taken."""
+        self._check_schedule(intent.schedule.name)
+        self._schedules[intent.schedule.name] = intent
+
+    def schedules(self) -> list[Intent]:
+        """The schedules that were declared, in that order."""
+        return list(self._schedules.values())
+
+    def is_orphan(self, kept: Kept) -> bool:
+        """Whether a schedule was declared by code that is not there any more.
+
+        Only for queues of this program: what other programs on the same store declare is theirs.
+        """
+        schedule = kept.schedule
+        return schedule.owner is Owner.CODE and schedule.name not in self._schedules and schedule.queue in self.queues()
+
+    def run_beside(self, beside: Beside) -> None:
+        """Take a function that runs in each process; raises `DeclarationError` when its name is taken."""
+        self._check_schedule(beside.intent.schedule.name)
+        self._beside[beside.intent.schedule.name] = beside
+
+    def beside(self) -> list[Beside]:
+        """The functions that run in each process, in the order of declaration."""
+        return list(self._beside.values())
+
+    def _check_schedule(self, name: str) -> None:
+        if name in self._schedules or name in self._beside:
+            raise DeclarationError(f"a schedule named {name!r} is declared already; give one of them another name=")
 
     def find(self, queue: str, name: str) -> Declaration | None:
         """The processor for a job name, the default one of the queue, or None."""

@@ -23,9 +23,11 @@ from muskox.core.events import QueueError
 from muskox.core.life import Settlement
 from muskox.core.seam import World
 from muskox.runtime.attempt import Attempt
+from muskox.runtime.beside import Companion
 from muskox.runtime.children import Children
 from muskox.runtime.claimer import Claimer, GiveBack, Lookout
 from muskox.runtime.deadlines import INSISTENCE, Deadlines
+from muskox.runtime.declaring import Declaring
 from muskox.runtime.follower import Follower, follows
 from muskox.runtime.leases import LeaseKeeper
 from muskox.runtime.listeners import Hearing
@@ -33,6 +35,7 @@ from muskox.runtime.loop import Alarm, Duty, Loop
 from muskox.runtime.presence import Presence
 from muskox.runtime.registry import Registry
 from muskox.runtime.runs import Runs
+from muskox.runtime.scheduler import Changes, Scheduler
 from muskox.runtime.settler import Settler
 from muskox.runtime.slots import Slots
 from muskox.runtime.switching import quick_switching
@@ -181,12 +184,30 @@ class Worker:
             GiveBack(world, self._claimer, runs.give_back_waiting),
             self._presence,
         ]
+        others += self._assemble_schedules(store)
         self._follower = Follower(store, self._registry, self._hearing.hear) if follows(self._registry) else None
         if self._follower is not None:
             others.append(self._follower)
         self._loops = [
-            self._settling, self._timing, self._looking_out, *self._claiming, *map(self._loop, others),
+            self._settling, self._timing, self._looking_out, *self._claiming, self._scheduling,
+            *map(self._loop, others),
         ]  # fmt: skip
+
+    def _assemble_schedules(self, store: Store) -> list[Duty]:
+        """The scheduler, in a loop that can be woken; returns the duties that go with it."""
+        declare, poll = Declaring(store, self._registry, self._tell_wrong), self.settings.poll
+        self._scheduler = Scheduler(store, self._world, declare=declare, poll=poll)
+        self._scheduling = self._loop(self._scheduler)
+        beside = self._registry.beside()
+        self._own_threads = Threads(self._world, max(1, len(beside)))
+        self._companions = [Companion(one, self._world, self._own_threads.call, self._tell_wrong) for one in beside]
+        if not hasattr(store, "fire"):
+            self._scheduler.closed = True
+            return [*self._companions]
+        return [Changes(store, poll=poll, wake=self._scheduling.wake), *self._companions]
+
+    def _tell_wrong(self, queue: str, what: str) -> None:
+        self._hearing.hear(QueueError(queue, 0, int(self._world.now() * 1_000_000), what))
 
     def _wake_settler(self) -> None:
         self._settling.wake()
@@ -242,7 +263,9 @@ class Worker:
 
     async def _wind_down(self) -> None:
         """Claim no more, let runs end, give the rest back, write it all."""
-        self._claimer.closed = self._runs.closed = True
+        self._claimer.closed = self._runs.closed = self._scheduler.closed = True
+        for companion in self._companions:
+            companion.closed = True
         self._runs.give_back(self._slots.take_back())
         await self._until_quiet(self.settings.shutdown_timeout, urgent=2)
         self._runs.interrupt_all()
@@ -267,6 +290,9 @@ class Worker:
 
     async def _close(self) -> None:
         await self._keeper.close()
+        for companion in self._companions:
+            await companion.close()
+        self._own_threads.close()
         await self._slots.close()
         self._threads.close()
         self._ears.close()

@@ -22,11 +22,12 @@ from muskox.store.protocol.records import (
     Want,
     WorkerRecord,
 )
+from muskox.store.protocol.schedules import ScheduleVerbs
 
 __all__ = ["Store"]
 
 
-class Store(Protocol):
+class Store(ScheduleVerbs, Protocol):
     """Keeps jobs and makes moves atomic. See the module for what holds of every verb."""
 
     traits: Traits
