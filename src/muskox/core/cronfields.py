@@ -131,6 +131,8 @@ class Pattern:
 
     def _days_of_month(self, month: date, weekday: int, length: int) -> tuple[int, ...]:
         """The matching days of a month: the same for each of that length that begins with that weekday."""
+        if month.month not in self._sim.months:
+            return ()
         key = (month.month, weekday, length)
         if key not in self._in_month:
             days = (month.replace(day=number) for number in range(1, length + 1))
@@ -202,7 +204,10 @@ def _term(field: _Field, term: str) -> str:
     if not dash:
         return f"{low}{slash}{step}"
     high = field.value(last, term)
-    if low <= high:
+    if low == high:
+        # With a step, cronsim would take it for the first of an open range.
+        return str(low)
+    if low < high:
         return f"{low}-{high}{slash}{step}"
     if field.name != "day of week":
         raise OptionError(
