@@ -20,6 +20,7 @@ from muskox.core.zones import FIRST_US, LAST_US, Piece, aware, check_preview, pi
 __all__ = ["Cron"]
 
 _SECOND = 1_000_000
+_TODAY_US = 1_767_225_600_000_000  # 2026-01-01
 _GAPS = ("after", "skip")
 _FOLDS = ("first", "second", "both")
 # As far as a search looks ahead: leap days on one weekday are 40 years apart around 2100.
@@ -185,4 +186,5 @@ class _Search:
 
 @lru_cache(maxsize=4096)
 def _is_ever(cron: Cron) -> bool:
-    return cron.next_after(0) is not None
+    # By the rules for daylight saving of today: what was, before they were changed, helps nobody.
+    return cron.next_after(_TODAY_US) is not None

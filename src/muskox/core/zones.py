@@ -107,7 +107,7 @@ def pieces(name: str, instant: int) -> Iterator[Piece]:
     A piece may also end where the clock is not changed, once a year, so that
     finding its end is not a search through centuries; no change is near such an end.
     """
-    begin = max(instant - _NEAR, _FIRST)
+    begin = min(max(instant - _NEAR, _FIRST), _LAST)
     before = offset = _offset(name, begin)
     while begin < _LAST:
         change = _next_change(name, begin, begin + _YEAR + _NEAR)
