@@ -94,7 +94,7 @@ async def soaked(store: str, url: str, seconds: float, *, rate: int, every: floa
             "url": url, "ledger": str(ledger), "concurrency": CONCURRENCY, "kept": KEPT, "fail_each": FAIL_EACH,
         }  # fmt: skip
         async with Muskox(url) as ox:
-            queue = ox.queue(QUEUE, retention=Retention(completed_most=KEPT, failed_most=KEPT))
+            queue = ox.queue(QUEUE, retention=Retention(completed_most=KEPT, failed_most=KEPT // 10))
             async with workers("steady.work", 1, **options) as [worker]:
                 while not await ox.workers():  # noqa: ASYNC110 - another process starts
                     await asyncio.sleep(0.02)

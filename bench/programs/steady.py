@@ -17,12 +17,12 @@ ATTEMPTS = 2
 def work(url: str, ledger: str, process: int, concurrency: int, kept: int, fail_each: int) -> None:
     """Run jobs until a signal ends it; of `fail_each` jobs one fails in all its attempts.
 
-    `kept` is how many completed jobs are kept, so that the store reaches its size soon.
+    `kept` completed jobs are kept, and a tenth as many failed ones, so that the store reaches its size soon.
     """
     # A traceback for each failure is right in a program and too much here.
     logging.getLogger("muskox").setLevel(logging.CRITICAL)
     ox = Muskox(url)
-    queue = ox.queue(QUEUE, retention=Retention(completed_most=kept, failed_most=kept))
+    queue = ox.queue(QUEUE, retention=Retention(completed_most=kept, failed_most=kept // 10))
     book = Ledger(ledger, process)
 
     @queue.processor("step", attempts=ATTEMPTS, backoff=Fixed(0.2, jitter=0.5))

@@ -15,9 +15,13 @@ import pytest
 from muskox import Job, Muskox, ResultUnavailable
 from muskox.core.events import Completed, Failed
 from muskox.core.job import SETTLED
+from tests.stores import SHARED
 
 ROOT = Path(__file__).parent.parent.parent
 LIMIT = 40.0
+
+MAIN = {name: made for name, made in SHARED.items() if name in {"sqlite", "postgres", "redis"}}
+"""One of each kind: older servers, poolers and clusters have the whole suite of stores."""
 
 
 class Process:

@@ -15,14 +15,11 @@ import pytest
 
 from muskox import JobState
 from muskox.runtime.world import RealWorld
-from tests.end_to_end.conftest import Yard, fenced
+from tests.end_to_end.conftest import MAIN, Yard, fenced
 from tests.proxy import Proxy
-from tests.stores import SHARED
 
-SERVERS = {
-    name: made for name, made in SHARED.items() if not name.startswith(("sqlite", "redis-cluster", "postgres-pooled"))
-}
-"""Stores on a server of one address: a file has no network, and those behind a pooler or in a cluster know another."""
+SERVERS = {name: made for name, made in MAIN.items() if name != "sqlite"}
+"""A file has no network."""
 
 LEASE = 1.5
 

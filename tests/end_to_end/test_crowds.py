@@ -15,18 +15,17 @@ from muskox import Exponential, JobState, Muskox
 from muskox.core.job import SETTLED
 from muskox.runtime.world import RealWorld
 from muskox.store import open_store
-from tests.end_to_end.conftest import LIMIT
-from tests.stores import SHARED, STORES
+from tests.end_to_end.conftest import LIMIT, MAIN
 
 WORKERS = 16
-READY = 4000
+READY = 3000
 STORM = 5000
 
 
-@pytest.fixture(params=SHARED)
+@pytest.fixture(params=MAIN)
 async def shared_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """The URL of a store that several may open."""
-    async with SHARED[request.param](tmp_path, RealWorld()) as (url, _):
+    async with MAIN[request.param](tmp_path, RealWorld()) as (url, _):
         yield url
 
 
@@ -102,10 +101,10 @@ async def test_fault_b02_workers_that_start_at_once_share_what_is_there_and_make
     assert max(store.most_jobs for store in watched) <= 4 * (1 + 6)
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=MAIN)
 async def ox(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Muskox]:
-    """An app on each store there is."""
-    async with STORES[request.param](tmp_path, RealWorld()) as (url, _), Muskox(url) as app:
+    """An app on each kind of store."""
+    async with MAIN[request.param](tmp_path, RealWorld()) as (url, _), Muskox(url) as app:
         yield app
         assert await app.audit() == []
 

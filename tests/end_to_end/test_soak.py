@@ -14,7 +14,7 @@ from bench.places import STORES, fresh
 from bench.sampling import Sample
 from bench.soak import growth, soaked
 
-SECONDS = 6
+SECONDS = 5
 RATE = 200
 
 

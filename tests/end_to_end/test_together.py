@@ -9,14 +9,14 @@ import pytest
 
 from bench.together import share
 from muskox.runtime.world import RealWorld
-from tests.stores import SHARED
+from tests.end_to_end.conftest import MAIN
 
 JOBS = 2000
 
 
-@pytest.fixture(params=SHARED)
+@pytest.fixture(params=MAIN)
 async def url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
-    async with SHARED[request.param](tmp_path, RealWorld()) as (url, _):
+    async with MAIN[request.param](tmp_path, RealWorld()) as (url, _):
         yield url
 
 
