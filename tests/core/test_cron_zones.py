@@ -1,6 +1,6 @@
 """Every change of the clock in every time zone, against brute force: no moment is missed, none comes twice.
 
-By default one change of each kind from three years of all zones. With
+By default one change of each kind from two years of all zones. With
 `MUSKOX_TEST_ALL_ZONES=1` each change of eleven years in each zone.
 """
 
@@ -16,8 +16,8 @@ from muskox.core.cron import Cron
 from tests.core.cron_oracle import DAY, Change, all_zones, changes, instant, moments
 
 ALL = bool(os.environ.get("MUSKOX_TEST_ALL_ZONES"))
-START, STOP = (instant(2016, 1, 1), instant(2027, 1, 1)) if ALL else (instant(2023, 1, 1), instant(2026, 1, 1))
-AROUND = 26 * 3600
+START, STOP = (instant(2016, 1, 1), instant(2027, 1, 1)) if ALL else (instant(2024, 1, 1), instant(2026, 1, 1))
+STEP, AROUND = (DAY, 26 * 3600) if ALL else (2 * DAY, 5 * 3600)
 SECOND = 1_000_000
 POLICIES = list(product(["after", "skip"], ["first", "second", "both"]))
 
@@ -30,7 +30,7 @@ def kinds() -> dict[Change, list[str]]:
     """The changes to look at, each with the zones that have it."""
     found: dict[Change, list[str]] = {}
     for name in all_zones():
-        for change in changes(name, START, STOP, DAY):
+        for change in changes(name, START, STOP, STEP):
             found.setdefault(change, []).append(name)
     if ALL:
         return found
@@ -72,9 +72,9 @@ def test_a_time_of_the_day_comes_once_by_the_rules_for_gap_and_fold(text):
 @pytest.mark.parametrize("text", [*FIXED, *STEPPED])
 def test_counting_agrees_with_walking(text):
     for change, names in kinds().items():
-        for gap, fold in POLICIES:
+        for gap, fold in POLICIES if text in FIXED else POLICIES[:1]:
             cron = Cron(text, names[0], gap, fold)
-            walked = ours(cron, change.at - AROUND, change.at + AROUND)
+            walked = ours(cron, change.at - AROUND, change.at + AROUND + 1)
             for start, stop in ((change.at - AROUND, change.at), (change.at - 1800, change.at + AROUND)):
                 wanted = len([at for at in walked if start < at <= stop])
 

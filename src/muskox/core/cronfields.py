@@ -1,16 +1,16 @@
 """Reads a cron expression: checks it field by field, and finds the next matching wall clock time.
 
 Knows wall clocks only, as if the clock were never changed; time zones are the
-business of `cron.py`. The search is cronsim's, the one place where it is used.
+business of `cron.py`. Only here is cronsim used: for the sets of a field, for
+special days, and for words.
 """
 
 from __future__ import annotations
 
-import copy
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from calendar import monthrange
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +23,9 @@ __all__ = ["Pattern", "read"]
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (a wall clock of no zone)
 _EPOCH_DAY = _EPOCH.toordinal()
 _DAY = 86_400
+_LAST_DAY = date.max.toordinal() - _EPOCH_DAY
+# Days: leap days on one weekday are 40 years apart around the year 2100.
+_SEARCHED = 50 * 366
 _ALIASES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -83,13 +86,15 @@ class Pattern:
 
     def next_from(self, wall: int) -> int | None:
         """The first match that is not before `wall`; None when there is none for fifty years."""
-        sim = copy.copy(self._sim)
-        try:
-            sim.dt = _EPOCH + timedelta(seconds=wall - 1)
-            return (next(sim) - _EPOCH) // timedelta(seconds=1)
-        except (StopIteration, OverflowError, ValueError):
-            # The last two at the end of the year 9999.
+        day, second = divmod(wall, _DAY)
+        if self._days(day, day + 1):
+            found = self._time_from(second)
+            if found is not None:
+                return day * _DAY + found
+        next_day = self._day_from(day + 1)
+        if next_day is None:
             return None
+        return next_day * _DAY + self._hours[0] * 3600 + self._minutes[0] * 60 + self._seconds[0]
 
     def count(self, low: int, high: int) -> int:
         """How many matches are not before `low` and before `high`, by arithmetic over months."""
@@ -102,6 +107,35 @@ class Pattern:
     def explain(self) -> str:
         """Say it in words, without a zone."""
         return self._sim.explain()
+
+    def _time_from(self, second: int) -> int | None:
+        """The first matching time of a day that is not before that second of it."""
+        hour, minute, second = second // 3600, second // 60 % 60, second % 60
+        if hour in self._sim.hours:
+            if minute in self._sim.minutes:
+                at = bisect_left(self._seconds, second)
+                if at < len(self._seconds):
+                    return hour * 3600 + minute * 60 + self._seconds[at]
+            at = bisect_right(self._minutes, minute)
+            if at < len(self._minutes):
+                return hour * 3600 + self._minutes[at] * 60 + self._seconds[0]
+        at = bisect_right(self._hours, hour)
+        if at == len(self._hours):
+            return None
+        return self._hours[at] * 3600 + self._minutes[0] * 60 + self._seconds[0]
+
+    def _day_from(self, day: int) -> int | None:
+        """The first matching day that is not before `day`; None when there is none for fifty years."""
+        last = min(day + _SEARCHED, _LAST_DAY)
+        while day <= last:
+            start = date.fromordinal(day + _EPOCH_DAY)
+            weekday, length = monthrange(start.year, start.month)
+            matching = self._days_of_month(start, weekday, length)
+            at = bisect_left(matching, start.day)
+            if at < len(matching):
+                return day + matching[at] - start.day
+            day += length - start.day + 1
+        return None
 
     def _on_day(self, day: int, second: int) -> int:
         """How many matches one day has before that second of it."""
@@ -191,6 +225,10 @@ def _term(field: _Field, term: str) -> str:
         if number not in ("1", "2", "3", "4", "5"):
             field.refuse(term)
         return f"{field.value(day, term)}#{number}"
+    return _range(field, term)
+
+
+def _range(field: _Field, term: str) -> str:
     base, slash, step = term.partition("/")
     most = field.most - field.least + (field.name != "day of week")
     if slash and not (re.fullmatch(r"[0-9]{1,4}", step) and 1 <= int(step) <= most):
