@@ -34,7 +34,9 @@ class Intent(msgspec.Struct, frozen=True):
             case Every(seconds):
                 return msgspec.structs.replace(self.schedule, when=Every(seconds, now_us))
             case Once():
-                return msgspec.structs.replace(self.schedule, when=Once(now_us + round(self.after * 1_000_000)))
+                # At the earliest just after now, for at once is a moment to come.
+                at_us = now_us + max(1, round(self.after * 1_000_000))
+                return msgspec.structs.replace(self.schedule, when=Once(at_us))
             case _:
                 return self.schedule
 
