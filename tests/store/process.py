@@ -13,6 +13,7 @@ from muskox.core.life import Complete
 from muskox.runtime.world import RealWorld
 from muskox.store import open_store
 from muskox.store.protocol import Store, Want
+from tests.store.schedules import firing, read
 
 ANY = [Want("files")]
 
@@ -69,7 +70,33 @@ async def once(store: Store, id: str) -> None:
     say("added", id)
 
 
-VERBS = {verb.__name__: verb for verb in (drain, hold, fill, churn, once)}
+async def race(store: Store, end: str) -> None:
+    """Fire the moments of a schedule until the last, against others who do so; tell those that were won."""
+    while True:
+        seen = await read(store)
+        if seen.next_us is None or seen.next_us >= int(end):
+            return
+        if await store.fire([firing(seen)]) == [1]:
+            say("won", seen.next_us)
+
+
+async def late(store: Store) -> None:
+    """Read what is due, and fire it when told to."""
+    seen = await read(store)
+    say("read")
+    await asyncio.to_thread(sys.stdin.readline)
+    say("fired", *await store.fire([firing(seen)]))
+
+
+async def burn(store: Store, *names: str) -> None:
+    """Fire one moment of all schedules after the other for ever: made to be killed."""
+    while True:
+        seen = (await store.schedules(names)).kept
+        if all(answer == 1 for answer in await store.fire([firing(one) for one in seen])):
+            say("fired", seen[0].next_us)
+
+
+VERBS = {verb.__name__: verb for verb in (drain, hold, fill, churn, once, race, late, burn)}
 
 
 async def main(verb: str, url: str, *words: str) -> None:

@@ -25,7 +25,7 @@ OLDEST = 150_000
 """The oldest server that the suite runs on."""
 
 _PACKAGE = "muskox.store.postgres"
-_STATEMENTS = statements(_PACKAGE)
+_STATEMENTS = statements(_PACKAGE) | statements(_PACKAGE, "schedules.sql")
 _FILES = {
     entry.name.removesuffix(".sql"): entry.read_text()
     for entry in sorted(files(_PACKAGE).joinpath("migrations").iterdir(), key=lambda entry: entry.name)
