@@ -28,7 +28,6 @@ class Scheduling:
 
     _bells: Bells
     _levels: Levels
-    _lanes: dict[tuple[str, str], Lane]
 
     async def schedules(self, names: Sequence[str] = (), *, due: bool = False, limit: int = 1000) -> Looked:
         limit = max(0, limit)
@@ -48,8 +47,8 @@ class Scheduling:
     async def fire(self, firings: Sequence[Firing]) -> list[int | None]:
         if not firings:
             return []
-        await self._learn(adding.lanes_of([job for one in firings for job in one.jobs]))
-        values = (self._now(), self._levels.add, *_firings(firings, self._lanes))
+        lanes = await self._learn(adding.lanes_of([job for one in firings for job in one.jobs]))
+        values = (self._now(), self._levels.add, *_firings(firings, lanes))
         won, owners, known, bells = await self._one("fire", values)
         self._bells.ring(bells)
         added: list[int | None] = [None] * len(firings)
@@ -90,7 +89,7 @@ class Scheduling:
     async def _one(self, name: str, values: Row) -> Row:
         raise NotImplementedError
 
-    async def _learn(self, lanes: set[tuple[str, str]]) -> Any:
+    async def _learn(self, lanes: set[tuple[str, str]]) -> Mapping[tuple[str, str], Lane]:
         raise NotImplementedError
 
 

@@ -102,8 +102,8 @@ class PostgresStore(Scheduling):
         if not jobs:
             return []
         data = adding.data_of(jobs)
-        await self._learn(adding.lanes_of(jobs))
-        values = adding.values(jobs, data, self._lanes, now=self._now(), level=self._levels.add)
+        lanes = await self._learn(adding.lanes_of(jobs))
+        values = adding.values(jobs, data, lanes, now=self._now(), level=self._levels.add)
         while True:
             at, known, bells = await self._one("add", values)
             self._bells.ring(bells)
@@ -145,19 +145,19 @@ class PostgresStore(Scheduling):
         return [rows.claimed(row, *self._names[row[2]], worker) for row in found]
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Lease]:
-        await self._learn({(one.lease.queue, one.lease.name) for one in settlements})
+        lanes = await self._learn({(one.lease.queue, one.lease.name) for one in settlements})
         plain = [one for one in settlements if type(one) is Complete and settling.plain(one)]
         others = [one for one in settlements if not settling.plain(one)]
-        lost = await self._complete(plain) if plain else []
+        lost = await self._complete(plain, lanes) if plain else []
         if others:
-            values = self._now(), self._levels.settle, settling.items(others, self._lanes)
+            values = self._now(), self._levels.settle, settling.items(others, lanes)
             places, bells = await self._one("settle", values)
             self._bells.ring(bells)
             lost += [others[place].lease for place in places]
         return lost
 
-    async def _complete(self, done: Sequence[Complete]) -> list[Lease]:
-        ordered, values = settling.completions(done, self._lanes)
+    async def _complete(self, done: Sequence[Complete], lanes: Mapping[tuple[str, str], Lane]) -> list[Lease]:
+        ordered, values = settling.completions(done, lanes)
         places, bells = await self._one("complete", (self._now(), self._levels.settle, *values))
         self._bells.ring(bells)
         return [ordered[place - 1].lease for place in places or ()]
@@ -165,9 +165,9 @@ class PostgresStore(Scheduling):
     async def renew(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
         if not leases:
             return []
-        await self._learn({(one.queue, one.name) for one in leases})
+        lanes = await self._learn({(one.queue, one.name) for one in leases})
         values = (
-            self._now(), self._levels.claim, rows.ints(self._lanes[one.queue, one.name][0] for one in leases),
+            self._now(), self._levels.claim, rows.ints(lanes[one.queue, one.name][0] for one in leases),
             rows.texts(one.job_id for one in leases), rows.ints(one.token for one in leases), int(lease * 1_000_000),
         )  # fmt: skip
         (places,) = await self._one("renew", values)
@@ -176,9 +176,9 @@ class PostgresStore(Scheduling):
     async def annotate(self, notes: Sequence[Note]) -> list[Lease]:
         if not notes:
             return []
-        await self._learn({(note.lease.queue, note.lease.name) for note in notes})
+        lanes = await self._learn({(note.lease.queue, note.lease.name) for note in notes})
         values = (
-            self._now(), self._levels.claim, settling.notes(notes, self._lanes), settling.MOST_LINES, settling.FULL,
+            self._now(), self._levels.claim, settling.notes(notes, lanes), settling.MOST_LINES, settling.FULL,
         )  # fmt: skip
         places, bells = await self._one("annotate", values)
         self._bells.ring(bells)
@@ -259,9 +259,9 @@ class PostgresStore(Scheduling):
     async def adopt(self, jobs: Sequence[Packed]) -> list[Added]:
         if not jobs:
             return []
-        await self._learn({(one.job.queue, one.job.name) for one in jobs})
+        lanes = await self._learn({(one.job.queue, one.job.name) for one in jobs})
         while True:
-            places, bells = await self._one("adopt", (self._now(), moving.items(jobs, self._lanes)))
+            places, bells = await self._one("adopt", (self._now(), moving.items(jobs, lanes)))
             self._bells.ring(bells)
             made = set(places)
             others = [one.job for place, one in enumerate(jobs) if place not in made]
@@ -354,12 +354,12 @@ class PostgresStore(Scheduling):
     async def _one(self, name: str, values: Row) -> Row:
         return (await self._all(name, values))[0]
 
-    async def _learn(self, lanes: set[tuple[str, str]]) -> None:
-        """Know the numbers of lanes, which are made if there are none. Lanes are never deleted."""
-        missing = sorted(lanes - self._lanes.keys())
-        if missing:
+    async def _learn(self, lanes: set[tuple[str, str]]) -> Mapping[tuple[str, str], Lane]:
+        """The numbers of these lanes and of others, which are made if there are none. Lanes are never deleted."""
+        while missing := sorted(lanes - self._lanes.keys()):
             values = rows.texts(queue for queue, _ in missing), rows.texts(name for _, name in missing)
             self._remember(await self._all("find_lanes", values))
+        return self._lanes
 
     def _remember(self, lanes: Sequence[Row]) -> None:
         for queue, name, number, lane in lanes:
@@ -368,8 +368,9 @@ class PostgresStore(Scheduling):
 
     def _forget(self) -> None:
         """A server that was lost may come back from a backup, in which other lanes have these numbers."""
-        self._lanes.clear()
-        self._names.clear()
+        # Not cleared: a verb that is being said goes on with what it has.
+        self._lanes = {}
+        self._names = {}
 
 
 def _asked(wants: Sequence[Want]) -> list[tuple[str, str | None, int | None]]:
