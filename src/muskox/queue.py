@@ -14,7 +14,17 @@ from muskox.core import codec
 from muskox.core.backoff import Backoff
 from muskox.core.errors import JobNotFound, OptionError
 from muskox.core.events import Event
-from muskox.core.job import NO_OPTIONS, Job, JobState, NewJob, Options, check_job_name, check_queue_name, seconds
+from muskox.core.job import (
+    NO_OPTIONS,
+    Job,
+    JobState,
+    NewJob,
+    Options,
+    check_id,
+    check_job_name,
+    check_queue_name,
+    seconds,
+)
 from muskox.core.life import check_move
 from muskox.core.seam import World
 from muskox.store.protocol import Found, LogLine, QueueCounts, Selection, Store
@@ -171,7 +181,7 @@ class Queue:
 
     async def get(self, id: str) -> Job | None:
         """The job as it is now, or None."""
-        [job] = await (await self._open()).get(self.name, [id])
+        [job] = await (await self._open()).get(self.name, [_id(id)])
         return job
 
     async def find(
@@ -199,7 +209,7 @@ class Queue:
 
     async def logs(self, id: str, *, after: int = 0) -> list[LogLine]:
         """The log lines of a job with numbers above `after`."""
-        return await (await self._open()).logs(self.name, id, after=after)
+        return await (await self._open()).logs(self.name, _id(id), after=after)
 
     async def result(self, id: str, timeout: float | timedelta | None = None) -> Any:
         """Wait until the job is completed and give what its processor returned.
@@ -208,7 +218,7 @@ class Queue:
         gives no answer for a while is asked again within the timeout.
         """
         limit = None if timeout is None else seconds(timeout, "timeout")
-        return await wait_for_result(await self._open(), self._world, self.name, id, limit)
+        return await wait_for_result(await self._open(), self._world, self.name, _id(id), limit)
 
     def events(self, *, after: int | None = None, kinds: Collection[str] | None = None) -> AsyncGenerator[Event, None]:
         """Follow what happens in this queue, in whichever process: `async for event in queue.events(): …`.
@@ -222,7 +232,7 @@ class Queue:
     async def update(self, id: str, data: Any) -> Job:
         """Replace the data of a job that has not been completed or cancelled."""
         text = codec.encode(data, limit=self._data_limit)
-        job = await (await self._open()).update(self.name, id, text)
+        job = await (await self._open()).update(self.name, _id(id), text)
         if job is None:
             raise self._missing(id)
         check_move("update", job)
@@ -230,7 +240,7 @@ class Queue:
 
     async def retry(self, id: str) -> Job:
         """Let a failed or cancelled job run once more; raises `WrongState` for one in another state."""
-        return await self._move("retry", id, lambda store: store.retry(Selection(self.name, ids=(id,))))
+        return await self._move("retry", id, lambda store: store.retry(Selection(self.name, ids=(_id(id),))))
 
     async def retry_all(self, name: str | None = None) -> int:
         """Let all failed jobs run once more, or all of one name; returns how many."""
@@ -239,7 +249,7 @@ class Queue:
 
     async def promote(self, id: str) -> Job:
         """Let a delayed job wait now; raises `WrongState` for one in another state."""
-        return await self._move("promote", id, lambda store: store.promote(Selection(self.name, ids=(id,))))
+        return await self._move("promote", id, lambda store: store.promote(Selection(self.name, ids=(_id(id),))))
 
     async def promote_all(self, name: str | None = None) -> int:
         """Let all delayed jobs wait now, or all of one name; returns how many."""
@@ -248,7 +258,7 @@ class Queue:
 
     async def cancel(self, id: str) -> Job:
         """End a job that has not ended; a run is told to stop and what it settles later changes nothing."""
-        return await self._move("cancel", id, lambda store: store.cancel(Selection(self.name, ids=(id,))))
+        return await self._move("cancel", id, lambda store: store.cancel(Selection(self.name, ids=(_id(id),))))
 
     async def cancel_all(self, name: str | None = None) -> int:
         """End all jobs that have not ended, or those of one name, as `cancel` does; returns how many."""
@@ -258,7 +268,7 @@ class Queue:
 
     async def remove(self, id: str) -> bool:
         """Delete a job in whatever state; returns whether it was there."""
-        return await (await self._open()).remove(Selection(self.name, ids=(id,))) == 1
+        return await (await self._open()).remove(Selection(self.name, ids=(_id(id),))) == 1
 
     async def remove_all(self, state: JobState | str | Collection[JobState | str], *, name: str | None = None) -> int:
         """Delete all jobs in some state, or those of one name among them; returns how many."""
@@ -300,6 +310,12 @@ class Queue:
 
     def _missing(self, id: str) -> JobNotFound:
         return JobNotFound(f"queue {self.name!r} has no job {id!r}; it was never added, or cleared after its time")
+
+
+def _id(given: str) -> str:
+    if not isinstance(given, str):
+        raise OptionError(f"a job is named by its id, a text, not by a {type(given).__name__}; give job.id")
+    return check_id(given)
 
 
 def _options(given: AddOptions) -> Options:

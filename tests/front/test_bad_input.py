@@ -470,3 +470,25 @@ async def test_a_database_that_may_not_be_written_says_so(tmp_path, url, monkeyp
 async def test_a_name_that_is_no_text_is_refused(emails, name):
     with pytest.raises(OptionError, match=r"job name .* is not allowed; use 1 to 255 printable characters"):
         await emails.add(name)
+
+
+BY_ID = {
+    "get": lambda queue, id: queue.get(id),
+    "logs": lambda queue, id: queue.logs(id),
+    "result": lambda queue, id: queue.result(id, timeout=5),
+    "update": lambda queue, id: queue.update(id, {}),
+    "retry": lambda queue, id: queue.retry(id),
+    "promote": lambda queue, id: queue.promote(id),
+    "cancel": lambda queue, id: queue.cancel(id),
+    "remove": lambda queue, id: queue.remove(id),
+}
+
+
+@pytest.mark.parametrize("verb", BY_ID)
+async def test_a_job_in_place_of_its_id_is_refused_with_a_remedy(emails, verb):
+    job = await emails.add("good")
+
+    with pytest.raises(OptionError, match=r"not by a Job; give job\.id"):
+        await BY_ID[verb](emails, job)
+    with pytest.raises(OptionError, match="job id"):
+        await BY_ID[verb](emails, "\ud800")
