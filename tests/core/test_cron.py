@@ -256,3 +256,23 @@ def test_it_survives_storing():
     cron = Cron("0 9 * * MON", "Europe/Vienna", fold="both")
 
     assert msgspec.json.decode(msgspec.json.encode(cron), type=Cron) == cron
+
+
+@pytest.mark.parametrize(
+    ("text", "spring", "autumn"),
+    [
+        ("30 2 * * *", 1, 1),
+        ("0 2,3 * * *", 1, 2),
+        ("0 * * * *", 23, 25),
+        ("*/10 * * * *", 23 * 6, 25 * 6),
+        ("*/10 2 * * *", 0, 12),
+        ("0 */2 * * *", 11, 13),
+        ("0 0-23 * * *", 23, 24),
+    ],
+)
+def test_fault_t05_a_day_has_as_many_moments_as_the_page_on_daylight_saving_says(text, spring, autumn):
+    def on(day: datetime) -> int:
+        return len([at for at in Cron(text, WARSAW).preview(400, after=day) if at.date() == day.date() + timedelta(1)])
+
+    assert on(SPRING) == spring
+    assert on(AUTUMN) == autumn

@@ -329,7 +329,3 @@ async def test_mission_a10_a_delay_of_a_month_is_kept_to(stage: Stage) -> None:
     assert before is not None
     assert before.state is JobState.DELAYED
     assert after.state is JobState.COMPLETED
-
-
-@pytest.mark.skip(reason="T5 is about schedules, which are not built yet")
-def test_fault_t05_daylight_saving() -> None: ...
