@@ -28,6 +28,13 @@ class Talk:
         self._connection = connection
 
     @property
+    def echoes(self) -> bool:
+        """Whether it leads to itself, as a connection to a closed port of the same machine can in rare cases."""
+        writer = getattr(self._connection, "_writer", None)
+        ends = [writer.get_extra_info(end) for end in ("sockname", "peername")] if writer is not None else [None, ""]
+        return bool(ends[0] == ends[1])
+
+    @property
     def usable(self) -> bool:
         """Whether it was still open when something was last heard of it."""
         reader = getattr(self._connection, "_reader", None)
@@ -159,6 +166,8 @@ class Dialer:
         talk = Talk(connection)
         try:
             await connection.connect()  # type: ignore[no-untyped-call]
+            if talk.echoes:
+                raise LostError(f"nobody listens at {host}:{port}")
         except BaseException:
             talk.drop()
             raise
