@@ -530,3 +530,30 @@ async def test_two_schemas_in_one_database_know_nothing_of_each_other(own):
             assert await figures(other) == {}
             assert await other.claim(ANY, limit=1, worker="w", lease=60) == []
             assert await events(other) == []
+
+
+async def test_a_user_with_the_least_rights_can_do_everything_but_migrate(own, place):
+    async with opened(place) as owner:
+        schema = owner._location.schema
+    own.execute(
+        "DROP ROLE IF EXISTS app",
+        "CREATE ROLE app LOGIN",
+        f"GRANT USAGE ON SCHEMA {schema} TO app",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO app",
+        f"GRANT SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA {schema} TO app",
+        f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO app",
+    )
+    try:
+        async with opened(place.replace("muskox@", "app@")) as store:
+            await store.add([new("a"), new("b", delay=60)])
+            jobs = await store.claim(ANY, limit=1, worker="w", lease=60)
+            assert await store.renew([job.lease for job in jobs], lease=60) == []
+            assert await store.settle([Complete(job.lease) for job in jobs]) == []
+            await store.pause("files", True)
+            await asyncio.gather(store.promote(), store.recover(), store.clear({}))
+            assert await figures(store) == {"completed": 1, "delayed": 1}
+            assert await store.audit() == []
+        with pytest.raises(StoreUnavailable, match="42501"):
+            await open_store(place.replace("muskox@", "app@") + "x", RealWorld()).open()
+    finally:
+        own.execute("DROP OWNED BY app", "DROP ROLE app")
