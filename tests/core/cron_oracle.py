@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
@@ -108,6 +108,13 @@ def shown(at: int, tz: ZoneInfo) -> datetime:
     return (EPOCH + timedelta(seconds=at)).astimezone(tz)
 
 
+@lru_cache(maxsize=4)
+def walls(tz: str, start: int, stop: int, step: int) -> list[tuple[int, datetime]]:
+    """What the clock shows at each step."""
+    zone = ZoneInfo(tz)
+    return [(at, shown(at, zone)) for at in range(start, stop, step)]
+
+
 def moments(text: str, tz: str, start: int, stop: int, *, gap="after", fold="first", step=MINUTE) -> list[int]:
     """All instants from `start` up to but not with `stop` that the stated rules give.
 
@@ -117,8 +124,7 @@ def moments(text: str, tz: str, start: int, stop: int, *, gap="after", fold="fir
     seconds = sorted(expression.second) if step == MINUTE else [0]
     found = set()
     before = shown(start - step, zone)
-    for at in range(start, stop, step):
-        here = shown(at, zone)
+    for at, here in walls(tz, start, stop, step):
         for second in seconds:
             wall = here.replace(second=second) if step == MINUTE else here
             if expression.matches(wall) and (expression.elapsed or _is_meant(wall, fold)):
