@@ -14,6 +14,7 @@ from bench.latency import latency
 from bench.peers.command import main as compare
 from bench.places import STORES
 from bench.report import Report, facts, markdown, show
+from bench.schedules import schedules
 from bench.soak import soak
 from bench.speed import add, bulk, drain
 from bench.together import drain_together
@@ -25,7 +26,7 @@ RATE = 200
 
 
 @click.command()
-@click.argument("what", type=click.Choice([*JOBS, "soak", "all"]))
+@click.argument("what", type=click.Choice([*JOBS, "soak", "schedules", "all"]))
 @click.option("--store", type=click.Choice(STORES), default="sqlite", show_default=True)
 @click.option(
     "--jobs",
@@ -35,7 +36,9 @@ RATE = 200
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--kills", type=click.IntRange(1), default=KILLS, show_default=True, help="Only for kill.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Only for drain.")
-@click.option("--minutes", type=click.FloatRange(0.1), default=MINUTES, show_default=True, help="Only for soak.")
+@click.option(
+    "--minutes", type=click.FloatRange(0.1), default=MINUTES, show_default=True, help="Only for soak and schedules."
+)
 @click.option("--uvloop", is_flag=True, help="Run the worker on uvloop (drain and latency).")
 @click.option("--json", "as_json", is_flag=True, help="Machine facts, medians and all rounds as JSON.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="A table for the README.")
@@ -43,7 +46,7 @@ def main(
     *, what: str, store: str, jobs: int | None, rounds: int, kills: int, processes: int, minutes: float,
     uvloop: bool, as_json: bool, as_markdown: bool,
 ) -> None:  # fmt: skip
-    """Measure Muskox: drain, add, bulk, latency, backlog, kill, soak, or all but soak with their usual numbers."""
+    """Measure Muskox: one command, or all but soak and schedules, with their usual numbers."""
     measures: dict[str, Callable[[int], Report]] = {
         "drain": lambda count: (
             drain(store, count, rounds, uvloop=uvloop)
@@ -56,10 +59,13 @@ def main(
         "backlog": lambda count: backlog(store, count, rounds),
         "kill": lambda count: kill(store, count, kills),
         "soak": lambda rate: soak(store, minutes, rate),
+        "schedules": lambda _: schedules(store, minutes),
     }
     reports = []
     for name in JOBS if what == "all" else [what]:
-        report = measures[name]((JOBS | {"soak": RATE})[name] if jobs is None or what == "all" else jobs)
+        report = measures[name](
+            (JOBS | {"soak": RATE, "schedules": 1})[name] if jobs is None or what == "all" else jobs
+        )
         reports.append(report)
         if not (as_json or as_markdown):
             show(report)

@@ -226,7 +226,6 @@ class _Inline:
         self._tasks: list[Any] = []
         declare = Declaring(store, ox.registry, lambda queue, what: None)
         self._scheduler = Scheduler(store, world, declare=declare, poll=1.0)
-        self._scheduler.closed = not hasattr(store, "fire")
 
     async def __aenter__(self) -> Self:
         [latest] = await self._store.events(after=-1)

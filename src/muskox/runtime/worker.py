@@ -201,9 +201,6 @@ class Worker:
         beside = self._registry.beside()
         self._own_threads = Threads(self._world, max(1, len(beside)))
         self._companions = [Companion(one, self._world, self._own_threads.call, self._tell_wrong) for one in beside]
-        if not hasattr(store, "fire"):
-            self._scheduler.closed = True
-            return [*self._companions]
         return [Changes(store, poll=poll, wake=self._scheduling.wake), *self._companions]
 
     def _tell_wrong(self, queue: str, what: str) -> None:
