@@ -1,22 +1,25 @@
-"""Moving house: carries jobs from one store to another, in steps of which each may be the last.
+"""Moving house: carries jobs and schedules from one store to another, in steps of which each may be the last.
 
 The order of the steps is what keeps jobs from being lost or doubled: a job is first adopted there and then removed
-here, and while it may be in both stores it runs in neither, since its queue is paused in both. A note in a queue of
-its own says what is under way, so that a move that was interrupted is taken up again and not begun anew.
+here, and while it may be in both stores it runs in neither, since its queue is paused in both. Schedules come last,
+since their last jobs must be there before they fire. A note in a queue of its own says what is under way, so that a
+move that was interrupted is taken up again and not begun anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import msgspec
 
 from muskox.core.errors import LeaseLost, OptionError, StoreError, StoreUnavailable, WrongState
 from muskox.core.job import Job, JobState, Lease, NewJob, Options
+from muskox.core.kept import Kept
 from muskox.core.life import Release
 from muskox.core.seam import World
-from muskox.store.protocol import Packed, Selection, Store, Want
+from muskox.store.protocol import Change, Packed, Selection, Store, Want
 
 __all__ = ["ENDED", "QUEUE", "UNENDED", "Moved", "move"]
 
@@ -37,6 +40,7 @@ LARGE = 4 * 1024 * 1024
 """A step that carries more bytes than this is followed by a smaller one."""
 MOST_ROUNDS = 20
 """So often the queues are gone through, for what producers add meanwhile."""
+_ALL = 1_000_000
 _FOREVER = 10 * 365 * 86_400.0
 _PATIENCE = (0.5, 1.0, 2.0, 4.0)
 
@@ -45,12 +49,14 @@ class Moved(msgspec.Struct, frozen=True):
     """What a move has done: jobs carried by queue, and how many there were in the other store before.
 
     Those were there by the same queue and id: mostly from an earlier try. `left` are those that the source still
-    has in the states that were asked for, because they were added while the move came to its end.
+    has in the states that were asked for, because they were added while the move came to its end. `schedules` are
+    those that were carried; one whose name has fired there before stays as it is there, and counts as `known` too.
     """
 
     carried: dict[str, int]
     known: int = 0
     left: int = 0
+    schedules: int = 0
 
     @property
     def total(self) -> int:
@@ -85,11 +91,12 @@ async def move(
             await _check_still(source, "; the queues stay paused until the move is ended")
             if not await moving.carry(states):
                 break
+        await moving.carry_schedules()
         await moving.end()
     finally:
         await moving.let_go()
     left = sum(counts.states[state] for counts in await source.counts() for state in states if counts.queue != QUEUE)
-    return Moved(moving.carried, moving.known, left)
+    return Moved(moving.carried, moving.known, left, moving.schedules)
 
 
 async def _check_still(source: Store, more: str = "") -> None:
@@ -124,6 +131,7 @@ class _Moving:
         self._limit = min(FIRST, BATCH)
         self.carried: dict[str, int] = {}
         self.known = 0
+        self.schedules = 0
 
     # --- the note ------------------------------------------------------------------
 
@@ -238,6 +246,22 @@ class _Moving:
         elif weight < LARGE // 2 and len(packed) == self._limit:
             self._limit = min(BATCH, self._limit * 2)
 
+    async def carry_schedules(self) -> None:
+        """Carry all schedules, each with its next moment and its last job."""
+        kept = (await self._again(lambda: self._source.schedules(limit=_ALL))).kept
+        for some in (kept[first : first + BATCH] for first in range(0, len(kept), BATCH)):
+            await self._hold()
+            names = [one.schedule.name for one in some]
+            found = (await self._again(partial(self._target.schedules, names, limit=BATCH))).kept
+            there = {one.schedule.name: one for one in found}
+            puts = [_put(one, there.get(one.schedule.name)) for one in some]
+            made = await self._again(partial(self._target.put_schedules, puts))
+            # One that was changed here meanwhile stays here, for the next move.
+            gone = [Change(one.schedule.name, one.version, None) for one in some]
+            await self._again(partial(self._source.put_schedules, gone))
+            self.schedules += sum(made)
+            self.known += len(made) - sum(made)
+
     async def end(self) -> None:
         """Let the queues be as they were: paused there if they were paused here or there."""
         for queue, (here, there) in self._note.paused.items():
@@ -258,3 +282,9 @@ class _Moving:
             return await verb()
         except StoreUnavailable as error:
             raise StoreError(f"{error}; the move is not ended: give the command again, and it goes on") from error
+
+
+def _put(kept: Kept, there: Kept | None) -> Change:
+    """The change by which a schedule arrives; one that was only declared there gives way to it."""
+    declared = there is not None and there.last_us is None and there.schedule == kept.schedule
+    return Change(kept.schedule.name, there.version if there is not None and declared else 0, kept)

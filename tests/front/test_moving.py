@@ -12,6 +12,7 @@ import pytest
 
 from muskox import JobState, LeaseLost, Muskox, NewJob, OptionError, StoreError, StoreUnavailable, WrongState, moving
 from muskox.core.life import Complete, Fail
+from muskox.core.schedule import Overlap
 from muskox.moving import ENDED, QUEUE, UNENDED, move
 from muskox.runtime.world import RealWorld
 from muskox.store import open_store
@@ -19,6 +20,7 @@ from muskox.store.protocol import Selection, Want, WorkerRecord
 from muskox.testing import FakeWorld
 from tests import processes
 from tests.front import moved
+from tests.store import schedules as ticking
 from tests.store.reading import BROKEN, figures
 from tests.stores import SHARED
 
@@ -512,3 +514,81 @@ def _folder(path, number):
     made = path / str(number)
     made.mkdir()
     return made
+
+
+# --- schedules -------------------------------------------------------------------------
+
+
+async def schedules_of(store):
+    """What a store keeps of its schedules, but for versions and moments of its own."""
+    kept = (await store.schedules()).kept
+    return [msgspec.structs.replace(one, version=0, added_us=0, changed_us=0) for one in kept]
+
+
+async def several_schedules(store):
+    """One that is due and has fired, one that is paused, one that is over."""
+    [seen, *_] = await ticking.put(
+        store, ticking.kept("due", overlap=Overlap.SKIP), ticking.kept("still", paused=True, next_us=ticking.START + 7),
+        ticking.kept("over", next_us=None),
+    )  # fmt: skip
+    assert await store.fire([ticking.firing(seen)]) == [1]
+
+
+async def test_schedules_are_carried_with_their_next_moments_and_last_jobs(source, target, clock):
+    await several_schedules(source)
+    before = await schedules_of(source)
+
+    done = await move(source, target, clock)
+
+    assert (done.schedules, done.total, done.known) == (3, 1, 0)
+    assert await schedules_of(target) == before
+    assert (await source.schedules()).kept == []
+    # The last job is there as well, so that it is still in the way of the next.
+    assert await target.fire([ticking.firing(await ticking.read(target, "due"))]) == [0]
+
+
+async def test_a_schedule_that_was_only_declared_there_takes_over_where_the_old_one_stood(source, target, clock):
+    await several_schedules(source)
+    before = await schedules_of(source)
+    later = ticking.START + 10**9
+    await ticking.put(target, ticking.kept("due", overlap=Overlap.SKIP, next_us=later))
+
+    assert (await move(source, target, clock)).schedules == 3
+
+    assert await schedules_of(target) == before
+
+
+@pytest.mark.parametrize("fired", [True, False], ids=["has fired", "says something else"])
+async def test_another_schedule_of_that_name_stays_as_it_is_there(source, target, clock, fired):
+    await several_schedules(source)
+    [there] = await ticking.put(target, ticking.kept("due", overlap=Overlap.SKIP if fired else Overlap.ALLOW))
+    if fired:
+        await target.fire([msgspec.structs.replace(ticking.firing(there), jobs=(), entries=())])
+    before = await ticking.read(target, "due")
+
+    done = await move(source, target, clock)
+
+    assert (done.schedules, done.known) == (2, 1)
+    assert await ticking.read(target, "due") == before
+    assert (await source.schedules()).kept == []
+
+
+@pytest.mark.parametrize("verb", ["put_schedules", "schedules"])
+@pytest.mark.parametrize("here", [True, False], ids=["here", "there"])
+async def test_a_move_that_breaks_off_among_the_schedules_goes_on_and_doubles_none(source, target, clock, verb, here):
+    await several_schedules(source)
+    before = await schedules_of(source)
+    broken = source if here else target
+
+    async def refuse(*_, **__):
+        raise StoreError("cut off")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(broken, verb, refuse)
+        with pytest.raises(StoreError, match="cut off"):
+            await move(source, target, clock)
+    done = await move(source, target, clock)
+
+    assert (done.schedules, done.known) == (3, 0)
+    assert await schedules_of(target) == before
+    assert (await source.schedules()).kept == []

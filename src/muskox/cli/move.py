@@ -38,6 +38,8 @@ def move(from_url: str, to_url: str, *, ended: bool, dry_run: bool) -> None:
         for queue, jobs in done.carried.items():
             render.say(f"{queue}: {jobs} jobs")
         render.say(f"{done.total} jobs carried to {shown(target)}")
+        if done.schedules:
+            render.say(f"{done.schedules} schedules carried, with their next moments")
         if done.known:
             render.say(f"{done.known} of them were there already, by queue and id, and stayed as they were there")
         if done.left:

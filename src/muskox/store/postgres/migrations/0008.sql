@@ -174,7 +174,8 @@ CREATE FUNCTION muskox.fire(
     p_entry_owners integer[], p_entry_numbers integer[], p_entry_places integer[], p_moments bigint[], p_told text[],
     p_entry_jobs text[], p_reasons text[], p_missed bigint[], p_most integer, p_skip_reason text, p_queue_reason text
 ) RETURNS TABLE (won integer[], owners integer[], known integer[], bells text[]) LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     v_now bigint := muskox.tick(p_now, true);
@@ -191,6 +192,7 @@ DECLARE
     v_is_known boolean;
     v_before integer := 0;
     v_one record;
+    v_last record;
     v_jobs record;
     v_runs record;
 BEGIN
@@ -228,11 +230,12 @@ BEGIN
             v_before := v_one.owner;
             v_lasts[v_before] := 0;
             v_stopping := CASE v_overlaps[v_before] WHEN 1 THEN '{0,1,2,3}' ELSE '{0,1,2}' END;
+            SELECT q.id AS queue, s.last_job AS id INTO v_last
+            FROM muskox.schedules AS s JOIN muskox.queues AS q ON q.name = s.queue
+            WHERE s.id = v_rows[v_before];
             v_stopped := EXISTS (
-                SELECT FROM muskox.schedules AS s
-                JOIN muskox.queues AS q ON q.name = s.queue
-                JOIN muskox.jobs AS j ON j.queue = q.id AND j.id = s.last_job
-                WHERE s.id = v_rows[v_before] AND j.state = ANY (v_stopping));
+                SELECT FROM muskox.jobs AS j
+                WHERE j.queue = v_last.queue AND j.id = v_last.id AND j.state = ANY (v_stopping));
         END IF;
         SELECT j.state INTO v_state FROM muskox.jobs AS j WHERE j.queue = v_one.queue AND j.id = v_one.id;
         v_is_known := FOUND;
