@@ -144,7 +144,8 @@ async def test_a_store_that_was_away_is_caught_up_by_the_policy(tmp_path):
             while len(await ox.schedules.ledger("beat")) < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             flaky.down = True
-            await asyncio.sleep(1.0)  # so long it is away
+            failed = flaky.calls["schedules"]
+            await until(lambda: flaky.calls["schedules"] >= failed + 5)
             flaky.down = False
             while Told.MISSED not in {e.told for e in await ox.schedules.ledger("beat")}:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
