@@ -15,6 +15,8 @@ from muskox import (
     ActiveJob,
     AppQueue,
     BoundProcessor,
+    Cron,
+    Entry,
     Event,
     Exponential,
     Fixed,
@@ -27,10 +29,14 @@ from muskox import (
     Processor,
     Queue,
     QueueCounts,
+    Scheduled,
     SyncActiveJob,
     WorkerRecord,
+    cron,
     events,
+    every,
     on,
+    once,
     process,
     process_others,
 )
@@ -215,6 +221,59 @@ class EmailProcessor(Processor, queue="email"):
 
     @on("completed")
     async def log(self, event: Event) -> None: ...
+
+
+# --- schedules
+
+
+@ox.cron("0 0 9 * * 1", tz="Europe/Vienna", queue="email", attempts=5, overlap="skip", catch_up="none")
+async def weekly(job: ActiveJob, n: int = 1) -> int:
+    return n
+
+
+@ox.every(timedelta(minutes=5), jitter=30, starts_at=datetime(2026, 1, 1, tzinfo=UTC))
+def tidy() -> None: ...
+
+
+@ox.once(after=5, per_process=True)
+async def warm_up() -> str:
+    return "warm"
+
+
+class Reports(Processor, queue="reports"):
+    @cron("0 9 * * *", attempts=2)
+    async def daily(self) -> None: ...
+
+    @every(60)
+    def often(self) -> None: ...
+
+    @once(at=datetime(2026, 1, 1, tzinfo=UTC))
+    async def at_last(self) -> None: ...
+
+
+async def use_schedules() -> None:
+    ox.cron(Cron.EVERY_MINUTE, gap="before")  # type: ignore[call-overload]
+    ox.every(60, overlap="kill")  # type: ignore[call-overload]
+    assert_type(await weekly.add(2), Job)
+    await weekly.add("two")  # type: ignore[arg-type]
+    assert_type(await warm_up(), str)
+    added = await ox.schedules.add_cron("a", "* * * * *", queue="email", job="welcome", data={}, timeout=3, grace=5)
+    assert_type(added, Scheduled)
+    assert_type((added.next_at, added.last_at, added.outcome), tuple[datetime | None, datetime | None, JobState | None])
+    await ox.schedules.add_every("b", 5, queue="email", job="welcome", replace=True)
+    await ox.schedules.add_once("c", after=timedelta(days=1), queue="email", job="welcome")
+    await ox.schedules.add_once("c", after=5)  # type: ignore[call-arg]
+    await ox.schedules.add_every("b", 5, queue="email", job="welcome", retries=5)  # type: ignore[call-arg]
+    assert_type(await ox.schedules.get("a"), Scheduled | None)
+    assert_type(await ox.schedules.list(), list[Scheduled])
+    assert_type(await ox.schedules.ledger("a"), list[Entry])
+    assert_type(ox.schedules.preview("* * * * *", 3), list[datetime])
+    assert_type(await ox.schedules.run_now("a"), Job | None)
+    assert_type(await ox.schedules.update("a", expression="0 * * * *", data=None), Scheduled)
+    assert_type(await ox.schedules.delete("a"), bool)
+    assert_type(await ox.schedules.prune(), list[str])
+    assert_type(ox.schedules.sync.list(), list[Scheduled])
+    assert_type(ox.schedules.sync.add_every("b", 5, queue="email", job="welcome"), Scheduled)
 
 
 async def use_app() -> None:
