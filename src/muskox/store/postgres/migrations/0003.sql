@@ -163,7 +163,7 @@ BEGIN
         FROM (
             SELECT j.ctid AS tid, f.number
             FROM unnest(v_found) WITH ORDINALITY AS f (tid, number) JOIN muskox.jobs AS j ON j.ctid = f.tid
-            WHERE j.state = 0
+            WHERE j.state + 0 = 0  -- not by the index of waiting jobs, but by the place
             ORDER BY f.number
             LIMIT p_limit
             FOR UPDATE OF j SKIP LOCKED

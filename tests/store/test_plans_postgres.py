@@ -1,0 +1,65 @@
+"""Plans: a verb costs its rows and not the table, also when the planner has counted the table at a bad moment."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from muskox.core.job import NewJob
+from muskox.core.life import Complete, Fail, Release
+from muskox.runtime.world import RealWorld
+from muskox.store import open_store
+from muskox.store.protocol import Note, Want
+from tests.servers import postgres
+from tests.store.reading import BROKEN, figures
+
+LIMIT = 60
+ANY = [Want("files")]
+
+
+@pytest.fixture(scope="module")
+def own():
+    with postgres.server(**postgres.FAST) as made:
+        yield made
+
+
+async def worked(store):
+    """Claims with everything that becomes of them, the way a worker does it: several claims ahead of the answers."""
+    jobs = []
+    for _ in range(8):
+        jobs += await store.claim(ANY, limit=200, worker="w", lease=600)
+    for first in range(0, 1600, 200):
+        some = [job.lease for job in jobs[first : first + 200]]
+        await store.annotate([Note(lease, progress="1") for lease in some[:20]])
+        await store.renew(some[20:40], lease=600)
+        await store.settle([Complete(lease) for lease in some[:150]])
+        await store.settle([Fail(lease, BROKEN) for lease in some[150:175]])
+        await store.settle([Release(lease) for lease in some[175:]])
+
+
+async def read(own, schema, index, least):
+    """How many entries of an index were read, once the statistics of so many updates have come in."""
+    said = f"SELECT n_tup_upd FROM pg_stat_user_tables WHERE schemaname = '{schema}' AND relname = 'jobs'"
+    async with asyncio.timeout(LIMIT):
+        while (await asyncio.to_thread(own.execute, said))[0][0] < least:  # noqa: ASYNC110 - the server sets no event
+            await asyncio.sleep(0.05)
+    [(entries,)] = own.execute(
+        f"SELECT idx_tup_read FROM pg_stat_user_indexes WHERE schemaname = '{schema}' AND indexrelname = '{index}'"
+    )
+    return entries
+
+
+async def test_answers_do_not_read_the_index_of_active_jobs_though_it_looked_empty(own):
+    with postgres.schema(own.url) as url:
+        store = open_store(url, RealWorld())
+        await store.open()
+        schema = store._location.schema
+        await store.add([NewJob(str(number), "files", "resize") for number in range(5000)])
+        # Counted while nothing is active: reading all active ones seems to cost nothing.
+        own.execute(f"VACUUM ANALYZE {schema}.jobs")
+        await worked(store)
+        assert await figures(store) == {"waiting": 3600, "completed": 1200, "failed": 200}
+        await store.close()
+
+        assert await read(own, schema, "jobs_active", 3200) < 3200
