@@ -11,11 +11,15 @@ from dataclasses import dataclass, field
 
 from muskox.core.failure import FailureKind
 from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Retention
+from muskox.core.kept import Kept as KeptSchedule
 from muskox.core.life import MOVES, Complete, Fail, Release, Retry, Settlement, Stall, stall_delay
+from muskox.core.schedule import Overlap, Told
+from muskox.store.protocol import Firing
 
 W, D, A = JobState.WAITING, JobState.DELAYED, JobState.ACTIVE
 C, F, X = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED
 AGED = 10_000_000
+STOPPING = {Overlap.ALLOW: (), Overlap.QUEUE: (W, D), Overlap.SKIP: (W, D, A)}
 
 Key = tuple[str, str]
 Fact = tuple[str, str, str]
@@ -50,11 +54,20 @@ class Kept:
 
 
 @dataclass
+class KeptModel:
+    """One schedule: as it is there, and what its ledger says, oldest first."""
+
+    now: KeptSchedule
+    ledger: list[tuple[int, Told, str | None]] = field(default_factory=list)
+
+
+@dataclass
 class Model:
     """The reference; `now` is set by whoever drives it, `told` collects what must be told."""
 
     now: int = 0
     jobs: dict[Key, Kept] = field(default_factory=dict)
+    schedules: dict[str, KeptModel] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
     told: list[Fact] = field(default_factory=list)
     number: int = 0
@@ -256,3 +269,39 @@ class Model:
             (self.paused.add if paused else self.paused.discard)(queue)
             self.tell((queue, ""), "paused" if paused else "resumed")
         return changed
+
+    # --- schedules ---------------------------------------------------------------
+
+    def put(self, name: str, version: int, kept: KeptSchedule | None) -> bool:
+        """Whether a change is made; versions are the store's, and read from it afterwards."""
+        there = self.schedules.get(name)
+        if (there.now.version if there else 0) != version:
+            return (kept is None) if there is None else kept is not None and said(there.now) == said(kept)
+        if kept is None:
+            self.schedules.pop(name, None)
+        elif there is None:
+            self.schedules[name] = KeptModel(kept)
+        else:
+            there.now = kept
+        return True
+
+    def fire(self, firing: Firing) -> tuple[int, str | None] | None:
+        """How many jobs are added, and which is the last; None when the version is another."""
+        there = self.schedules.get(firing.name)
+        if there is None or there.now.version != firing.version:
+            return None
+        stopping, last, added = STOPPING[there.now.schedule.overlap], there.now.last_job, 0
+        for job, entry in zip(firing.jobs, firing.entries, strict=True):
+            key, before = (job.queue, job.id), self.jobs.get((job.queue, last or ""))
+            if key not in self.jobs and before is not None and before.state in stopping:
+                there.ledger.append((entry.moment_us, Told.SKIPPED, None))
+                continue
+            added += self._add(job)
+            last = job.id
+            there.ledger.append((entry.moment_us, entry.told, job.id))
+        return added, last
+
+
+def said(kept: KeptSchedule) -> tuple[object, ...]:
+    """What a change says of a schedule; all else is the store's."""
+    return kept.schedule, kept.generation, kept.paused, kept.next_us, kept.last_us, kept.last_job

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -20,17 +21,21 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from muskox.core.events import Drained, JobEvent
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Job, JobState, Lease, NewJob, Options, Retention
+from muskox.core.kept import Kept
 from muskox.core.life import Complete, Fail, Release, Retry, Stall
+from muskox.core.schedule import Overlap
 from muskox.store import open_store
-from muskox.store.protocol import Note, Selection, Want
+from muskox.store.protocol import Change, Note, Selection, Want
 from muskox.testing import FakeWorld
-from tests.store.model import A, Model
+from tests.store import schedules as ticking
+from tests.store.model import A, Model, said
 from tests.store.reading import events
 from tests.stores import SHARED, STORES, SetUp
 
 BROKEN = Failure(FailureKind.ERROR, "ValueError", "no")
 GONE = Failure(FailureKind.STALLED, message="killed")
 QUEUES = ("files", "email")
+TICKS = ("tick", "tock")
 IDS = tuple("abcdef")
 
 queues = st.sampled_from(QUEUES)
@@ -72,6 +77,8 @@ class Driven(RuleBasedStateMachine):
         self.clock = FakeWorld(seed=1)
         self.model = Model()
         self.leases: list[Lease] = []
+        self.kept: list[Kept] = []
+        """Schedules as they ever were."""
         self.seen = 0
 
     def wait(self, work):
@@ -203,6 +210,45 @@ class Driven(RuleBasedStateMachine):
         self.wait(self.store.open())
         self.open.push_async_callback(self.store.close)
 
+    @rule(name=st.sampled_from(TICKS), overlap=st.sampled_from(Overlap), paused=st.booleans(), old=st.data())
+    def put_schedule(self, name, overlap, paused, old):
+        self.tick()
+        version = old.draw(st.sampled_from([0, *(kept.version for kept in self.kept[-4:])]))
+        kept = old.draw(st.sampled_from([None, ticking.kept(name, overlap=overlap, paused=paused)]))
+        made = self.wait(self.store.put_schedules([Change(name, version, kept)]))
+        assert made == [self.model.put(name, version, kept)]
+        self.follow_schedules()
+
+    @precondition(lambda self: self.kept)
+    @rule(data=st.data(), moments=st.integers(1, 3), delay=delays)
+    def fire(self, data, moments, delay):
+        self.tick()
+        kept = data.draw(st.sampled_from(self.kept[-2:]) | st.sampled_from(self.kept))
+        used = [kept.next_us + number for number in range(moments)]
+        firing = ticking.firing(kept, *used, delay=delay)
+        fired = self.model.fire(firing)
+        assert self.wait(self.store.fire([firing])) == [None if fired is None else fired[0]]
+        if fired is not None:
+            there = self.model.schedules[firing.name]
+            there.now = msgspec.structs.replace(
+                there.now, next_us=firing.next_us, last_us=firing.last_us, last_job=fired[1]
+            )
+            ledger = self.wait(self.store.ledger(firing.name))
+            assert [(entry.moment_us, entry.told, entry.job_id) for entry in ledger] == there.ledger[:-101:-1]
+        self.follow_schedules()
+
+    def follow_schedules(self):
+        """Compare schedules with those of the model, and learn their versions, which must grow when they change."""
+        found = {one.schedule.name: one for one in self.wait(self.store.schedules()).kept}
+        assert found.keys() == self.model.schedules.keys()
+        for name, one in found.items():
+            there = self.model.schedules[name]
+            assert said(one) == said(there.now)
+            if one.version != there.now.version:
+                assert one.version > max((kept.version for kept in self.kept), default=0)
+                self.kept.append(one)
+            there.now = one
+
     @invariant()
     def every_job_is_as_in_the_model(self):
         for queue in QUEUES:
@@ -255,6 +301,8 @@ def expected(kept) -> dict[str, object]:
     }  # fmt: skip
 
 
+# The limit is there to end what hangs: on a busy machine a store that is a server takes two minutes.
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("name", STORES)
 def test_a_store_does_what_its_model_does(name):
     class OnThisStore(Driven):
