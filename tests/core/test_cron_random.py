@@ -104,6 +104,7 @@ def walked(cron: Cron, start: int, stop: int) -> list[int]:
 
 
 @given(expressions(FEW), starts(HALF), st.sampled_from(["after", "skip"]), st.sampled_from(["first", "second", "both"]))
+@example("0 0-0/1 * * *", ("Africa/Casablanca", instant(2008, 6, 1)), "after", "first")
 @example("0-59 0-23 * * *", ("Pacific/Apia", instant(2011, 12, 30, 3)), "after", "first")
 def test_fault_t06_random_expressions_agree_with_a_scan_of_the_minutes_of_half_a_day(text, where, gap, fold):
     name, start = where

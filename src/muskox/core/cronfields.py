@@ -78,9 +78,11 @@ class Pattern:
     expression means a rhythm and not a time of the day.
     """
 
-    def __init__(self, fields: list[str]) -> None:
+    def __init__(self, parts: list[str]) -> None:
+        fields = [_field(field, part) for field, part in zip(_FIELDS, parts, strict=True)]
         self._sim = CronSim(" ".join(fields), _EPOCH)
-        self.elapsed = any(sign in fields[1] + fields[2] for sign in "*/")
+        # By what was written: a step is one too where it steps over nothing (5-5/3).
+        self.elapsed = any(sign in parts[1] + parts[2] for sign in "*/")
         self._hours, self._minutes, self._seconds = map(sorted, (self._sim.hours, self._sim.minutes, self._sim.seconds))
         self._in_month: dict[tuple[int, int, int], tuple[int, ...]] = {}
 
@@ -189,7 +191,7 @@ def read(expression: str) -> Pattern:
 
 
 def _split(expression: str) -> list[str]:
-    """The six fields, second first, in the words of cronsim."""
+    """The six fields, second first, as they were written."""
     if not isinstance(expression, str):
         raise OptionError(f"cron must be text, not {expression!r}; write it like '0 9 * * MON-FRI'")
     text = expression.strip()
@@ -205,10 +207,11 @@ def _split(expression: str) -> list[str]:
             f"cron {expression!r} has {len(parts)} fields; write five (minute, hour, day of month, month, "
             "day of week) or six (second first)"
         )
-    return [_field(field, part) for field, part in zip(_FIELDS, parts, strict=True)]
+    return parts
 
 
 def _field(field: _Field, part: str) -> str:
+    """A field in the words of cronsim."""
     if part == "?" and field.name.startswith("day"):
         return "*"
     return ",".join(_term(field, term) for term in part.split(","))
