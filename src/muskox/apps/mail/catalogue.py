@@ -36,6 +36,18 @@ SHIPPED = (
         subject="Your {{ product }} password was changed",
         samples={"plain": {**_SITE, "name": "Ada", "changed_at": "24 November 2026, 12:00 UTC"}},
     ),
+    MailTemplate(
+        "newsletter",
+        subject="{{ headline_text }}",
+        samples={
+            "plain": {
+                **_SITE,
+                "name": "Ada",
+                "headline_text": "What is new in November",
+                "paragraphs": ["Schedules are here.", "More next week."],
+            },
+        },
+    ),
 )
 
 

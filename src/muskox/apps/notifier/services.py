@@ -30,6 +30,7 @@ from muskox.apps.mail.worlds import moment_now
 from muskox.apps.notifier.alerts import Alert, log_alert, watch_failures
 from muskox.apps.notifier.engine import create_tables, database_file, open_engine
 from muskox.apps.notifier.keys import Keyring, key_in_file, key_in_text
+from muskox.apps.notifier.newsletter import Newsletter
 from muskox.apps.notifier.outbox import OutboxJobs
 from muskox.apps.notifier.resets import Resets
 from muskox.apps.notifier.settings import Settings
@@ -118,6 +119,7 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
         bell=bell,
     )
     Delivery(mail)
+    Newsletter(mail, settings.newsletter_file, cron=settings.newsletter_cron, tz=settings.newsletter_tz)
     watch_failures(ox, alert)
     return Services(
         settings=settings,

@@ -10,11 +10,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from muskox import OptionError
+from muskox import Cron, OptionError
 from muskox.apps.mail.addresses import parse_address
 from muskox.apps.mail.compose import Sender
 from muskox.apps.mail.errors import Refused
@@ -47,6 +49,9 @@ class Settings:
     open_inbox: bool = False
     product: str = "Muskox"
     database: str = ""
+    newsletter_cron: str = "0 0 9 * * 1"
+    newsletter_tz: str = "UTC"
+    newsletter_file: Path | None = None
 
     @property
     def shared(self) -> bool:
@@ -79,8 +84,20 @@ def read_settings(environment: Mapping[str, str], *, address: str) -> Settings:
         lease=float(_number(environment, "LEASE", 30, 3_600)),
         open_inbox=environment.get("INBOX", "") == "open",
         product=_product(environment.get("PRODUCT") or "Muskox"),
+        **_newsletter(environment),
         database=environment.get("DATABASE_URL") or ("" if _keeps_tables(url) else "sqlite:///muskox.db"),
     )
+
+
+def _newsletter(environment: Mapping[str, str]) -> dict[str, Any]:
+    """When the newsletter goes out, and the file with its issue."""
+    cron, tz = environment.get("NEWSLETTER_CRON") or "0 0 9 * * 1", environment.get("NEWSLETTER_TZ") or "UTC"
+    try:
+        Cron(cron, tz)
+    except OptionError as error:
+        raise OptionError(f"NEWSLETTER_CRON or NEWSLETTER_TZ: {error}") from None
+    file = environment.get("NEWSLETTER_FILE", "").strip()
+    return {"newsletter_cron": cron, "newsletter_tz": tz, "newsletter_file": Path(file) if file else None}
 
 
 def _keeps_tables(url: str) -> bool:
