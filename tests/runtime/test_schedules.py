@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -168,6 +169,31 @@ async def test_a_schedule_for_a_job_that_nobody_runs_is_reported_and_held(place)
         await ox.schedules.add_once("lost", after=0, queue="work", job="unknown")
         async with ox.worker():
             await until(lambda: held == ["unknown"])
+
+
+async def test_a_schedule_that_this_release_cannot_read_holds_up_no_worker(tmp_path, caplog):
+    file, ran = tmp_path / "jobs.db", asyncio.Event()
+    async with Muskox(f"sqlite:///{file}") as ox:
+
+        @ox.every(0.1, name="strange")
+        async def strange() -> None: ...
+
+        @ox.every(0.1, name="sound")
+        async def sound() -> None:
+            ran.set()
+
+        async with ox.worker():
+            await ran.wait()
+        with closing(sqlite3.connect(file)) as db, db:
+            spoilt = db.execute(
+                "UPDATE muskox_schedules SET record = 'of a later release' WHERE name = 'strange'"
+            ).rowcount
+        ran.clear()
+        async with ox.worker():
+            await ran.wait()
+
+    assert spoilt == 1
+    assert "schedule strange could not be put" in caplog.text
 
 
 # --- per process -----------------------------------------------------------------------------

@@ -82,7 +82,7 @@ class Companion:
             else:
                 await self._call_in_thread(function)
         except BaseException as error:
-            if self.closed:
-                return
+            if self.closed and isinstance(error, asyncio.CancelledError):
+                raise
             log.exception("%s, called by schedule %s in this process, failed", self._beside.where, schedule.name)
             self._failed(schedule.queue, f"schedule {schedule.name} raised {type(error).__name__} in this process")

@@ -20,6 +20,9 @@ __all__ = ["Declaring"]
 log = logging.getLogger("muskox.scheduler")
 
 PAGE = 500
+ROUNDS = 20
+"""How often it is tried to put what somebody else has changed meanwhile."""
+
 MOST_LOOKED_AT = 10_000
 """Schedules among which those that left the code are looked for."""
 
@@ -46,7 +49,9 @@ class Declaring:
     async def _put(self, intents: Sequence[Intent]) -> None:
         """Put what is new or changed; again what somebody else has changed meanwhile."""
         left = list(intents)
-        while left:
+        for _ in range(ROUNDS):
+            if not left:
+                return
             looked = await self._store.schedules([one.schedule.name for one in left], limit=len(left))
             there = {kept.schedule.name: kept for kept in looked.kept}
             asked = [
@@ -56,6 +61,13 @@ class Declaring:
             ]
             made = await self._store.put_schedules([change for _, change in asked]) if asked else []
             left = [one for (one, _), done in zip(asked, made, strict=True) if not done]
+        for one in left:
+            name = one.schedule.name
+            self._say(
+                one.schedule.queue,
+                f"schedule {name} could not be put: one of that name is there that cannot be read here, or others "
+                "change it all the time; look at it from the newest release",
+            )
 
     def _change(self, intent: Intent, kept: Kept | None, now_us: int) -> Change | None:
         name = intent.schedule.name
