@@ -21,15 +21,15 @@ from muskox.core.errors import (
 )
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import NewJob
-from muskox.core.life import Complete, Fail
+from muskox.core.life import Complete, Fail, Release
 from muskox.runtime.world import RealWorld
 from muskox.store import open_store
 from muskox.store.postgres.location import parse
 from muskox.store.postgres.trouble import Remedy, remedy, translate
-from muskox.store.protocol import Note, Want
+from muskox.store.protocol import Note, Selection, Want
 from tests.runtime.helpers import until
 from tests.servers import postgres
-from tests.store.reading import events, figures, one
+from tests.store.reading import BROKEN, events, figures, one
 
 LIMIT = 60
 ANY = [Want("files")]
@@ -342,6 +342,41 @@ async def test_fault_p04_a_deadlock_is_broken_and_said_again(own, place):
         own.execute("ALTER ROLE muskox RESET ALL")
 
 
+MOVED = {
+    "complete": (lambda store, lease: store.settle([Complete(lease, "1")]), "completed"),
+    "complete and keep": (lambda store, lease: store.settle([Complete(lease, "1", keep=60)]), "completed"),
+    "fail": (lambda store, lease: store.settle([Fail(lease, BROKEN)]), "failed"),
+    "release": (lambda store, lease: store.settle([Release(lease)]), "waiting"),
+    "renew": (lambda store, lease: store.renew([lease], lease=60), "active"),
+    "annotate": (lambda store, lease: store.annotate([Note(lease, progress="5")]), "active"),
+    "cancel": (lambda store, lease: store.cancel(Selection("files", ids=("a",))), "cancelled"),
+    "cancel all": (lambda store, lease: store.cancel(Selection("files")), "cancelled"),
+    "remove": (lambda store, lease: store.remove(Selection("files", ids=("a",))), None),
+}
+
+
+@pytest.mark.parametrize("verb", MOVED)
+async def test_a_verb_that_waited_for_a_row_finds_it_where_it_has_gone(own, place, verb):
+    """A renewal writes the row anew in another place while the verb waits for it: nothing is counted and not done."""
+    say, expected = MOVED[verb]
+    async with opened(place) as store, asyncio.timeout(LIMIT):
+        await store.add([new("a")])
+        [job] = await store.claim(ANY, limit=1, worker="w", lease=60)
+        with psycopg.connect(own.url) as tx:
+            tx.execute(f"UPDATE {store._location.schema}.jobs SET lease_until = lease_until + 1")
+            saying = asyncio.create_task(say(store, job.lease))
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+            while own.execute(waiting) != [(1,)]:  # noqa: ASYNC110 - the server sets no event
+                await asyncio.sleep(0.01)
+            tx.commit()
+
+        assert await saying in ([], 1)
+        assert await figures(store) == ({} if expected is None else {expected: 1})
+        [kept] = await store.get("files", ["a"])
+        assert (kept and str(kept.state)) == expected
+        assert await store.audit() == []
+
+
 async def test_fault_p06_more_stores_than_connections_take_turns():
     """Sixteen stores of five connections each want eighty; the server has ten."""
     with postgres.server(max_connections="10", **postgres.FAST) as server:
@@ -371,7 +406,8 @@ async def test_fault_p06_a_server_without_a_free_connection_says_so():
             store = open_store(f"{server.url}?patience=1", RealWorld())
             with pytest.raises(StoreUnavailable, match=r"gave no answer|no connection is left"):
                 await store.open()
-        await store.open()
+        async with opened(server.url):
+            pass
         await store.close()
 
 

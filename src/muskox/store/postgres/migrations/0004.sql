@@ -121,44 +121,51 @@ SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_now bigint;
     v_done integer[];
+    v_tids tid[];
     v_queues integer[];
 BEGIN
     PERFORM muskox.relax(p_level);
     v_now := muskox.tick(p_now, true);
+    -- First locked and then, in a statement that sees where they are by now, written.
     WITH item AS (
         SELECT DISTINCT ON (token, queue, id) i.*
-        FROM json_to_recordset(p_items) AS i (
-            place integer, queue integer, lane integer, id text, token bigint, state smallint, refund integer,
-            stalls integer, releases integer, delay bigint, ended boolean, keep bigint, gone boolean, result text,
-            failure text)
+        FROM json_to_recordset(p_items) AS i (place integer, queue integer, id text, token bigint)
         ORDER BY token, queue, id, place
-    ), held AS MATERIALIZED (
-        SELECT j.ctid AS tid, i.*
+    ), held AS (
+        SELECT i.place, j.ctid AS tid
         FROM item AS i JOIN muskox.jobs AS j ON j.queue = i.queue AND j.id = i.id
         WHERE j.token = i.token AND j.state + 0 = 3
         FOR UPDATE OF j
-    ), moved AS (
-        UPDATE muskox.jobs AS j
-        SET state = h.state, attempt = j.attempt - h.refund, stalls = j.stalls + h.stalls,
-            releases = j.releases + h.releases, lease_until = NULL, arrival = v_now + COALESCE(h.delay, 0),
-            due = CASE WHEN h.delay > 0 THEN v_now + h.delay END, ended = CASE WHEN h.ended THEN v_now END,
-            clear_at = v_now + h.keep, result = h.result,
-            failure = CASE WHEN h.state = 4 THEN h.failure ELSE COALESCE(h.failure, j.failure) END
-        FROM held AS h
-        WHERE j.ctid = h.tid AND NOT h.gone
-    ), removed AS (
-        DELETE FROM muskox.jobs AS j USING held AS h WHERE j.ctid = h.tid AND h.gone RETURNING j.seq
-    ), lines AS (
-        DELETE FROM muskox.logs AS g USING removed AS r WHERE g.job = r.seq
-    ), counted AS (
-        INSERT INTO muskox.pending (size, lane, moved, source, target)
-        SELECT 0, h.lane, count(*), 3, CASE WHEN NOT h.gone THEN h.state END
-        FROM held AS h
-        GROUP BY h.lane, h.gone, h.state
     )
-    SELECT array_agg(h.place), array_agg(DISTINCT h.queue) FILTER (WHERE h.state = 0) INTO v_done, v_queues FROM held AS h;
+    SELECT array_agg(h.place), array_agg(h.tid) INTO v_done, v_tids FROM held AS h;
 
     IF v_done IS NOT NULL THEN
+        WITH item AS MATERIALIZED (
+            SELECT v_tids[array_position(v_done, i.place)] AS tid, i.*
+            FROM json_to_recordset(p_items) AS i (
+                place integer, queue integer, lane integer, state smallint, refund integer, stalls integer,
+                releases integer, delay bigint, ended boolean, keep bigint, gone boolean, result text, failure text)
+            WHERE i.place = ANY (v_done)
+        ), moved AS (
+            UPDATE muskox.jobs AS j
+            SET state = i.state, attempt = j.attempt - i.refund, stalls = j.stalls + i.stalls,
+                releases = j.releases + i.releases, lease_until = NULL, arrival = v_now + COALESCE(i.delay, 0),
+                due = CASE WHEN i.delay > 0 THEN v_now + i.delay END, ended = CASE WHEN i.ended THEN v_now END,
+                clear_at = v_now + i.keep, result = i.result,
+                failure = CASE WHEN i.state = 4 THEN i.failure ELSE COALESCE(i.failure, j.failure) END
+            FROM item AS i
+            WHERE j.ctid = i.tid AND NOT i.gone
+        ), removed AS (
+            DELETE FROM muskox.jobs AS j USING item AS i WHERE j.ctid = i.tid AND i.gone RETURNING j.seq
+        ), lines AS (
+            DELETE FROM muskox.logs AS g USING removed AS r WHERE g.job = r.seq
+        ), counted AS (
+            INSERT INTO muskox.pending (size, lane, moved, source, target)
+            SELECT 0, i.lane, count(*), 3, CASE WHEN NOT i.gone THEN i.state END
+            FROM item AS i
+            GROUP BY i.lane, i.gone, i.state
+        )
+        SELECT array_agg(DISTINCT i.queue) FILTER (WHERE i.state = 0) INTO v_queues FROM item AS i;
         WITH told AS (
             INSERT INTO muskox.events (at, queue, size, kind, body)
             SELECT v_now, i.queue, count(*), i.kind,

@@ -37,6 +37,7 @@ SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan S
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_now bigint := muskox.tick(p_now, true);
+    v_tids tid[];
     v_queues integer[];
     v_lanes integer[];
     v_ids text[];
@@ -45,16 +46,18 @@ BEGIN
     moved := 0;
     IF EXISTS (SELECT FROM muskox.jobs AS j WHERE j.state = 1 AND j.due <= v_now) THEN
         PERFORM muskox.relax(p_level);
-        WITH due AS MATERIALIZED (
-            SELECT j.ctid AS tid, j.due AS at, j.seq
+        -- First locked and then, in a statement that sees where they are by now, moved.
+        v_tids := ARRAY(
+            SELECT j.ctid
             FROM muskox.jobs AS j
             WHERE j.state = 1 AND j.due <= v_now
             ORDER BY j.due, j.seq
             LIMIT p_limit
             FOR UPDATE SKIP LOCKED
-        ), promoted AS (
-            UPDATE muskox.jobs AS j SET state = 0, arrival = d.at, due = NULL
-            FROM due AS d
+        );
+        WITH promoted AS (
+            UPDATE muskox.jobs AS j SET state = 0, arrival = j.due, due = NULL
+            FROM unnest(v_tids) AS d (tid)
             WHERE j.ctid = d.tid
             RETURNING j.queue, j.lane, j.id, j.attempt, j.arrival, j.seq
         )
@@ -83,6 +86,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     v_now bigint := muskox.tick(p_now, true);
+    v_tids tid[];
     v_queues integer[];
     v_lanes integer[];
     v_ids text[];
@@ -99,13 +103,17 @@ BEGIN
         RETURN;
     END IF;
     PERFORM muskox.relax(p_level);
-    WITH lapsed AS MATERIALIZED (
-        SELECT j.ctid AS tid, j.lease_until, j.worker, j.stalls + 1 AS stalls, COALESCE(j.max_stalls, p_most) AS most
+    v_tids := ARRAY(
+        SELECT j.ctid
         FROM muskox.jobs AS j
         WHERE j.state = 3 AND COALESCE(j.lease_until, 0) < v_now
         ORDER BY j.lease_until
         LIMIT p_limit
         FOR UPDATE SKIP LOCKED
+    );
+    WITH lapsed AS MATERIALIZED (
+        SELECT j.ctid AS tid, j.worker, j.stalls + 1 AS stalls, COALESCE(j.max_stalls, p_most) AS most
+        FROM unnest(v_tids) AS t (tid) JOIN muskox.jobs AS j ON j.ctid = t.tid
     ), fate AS (
         SELECT p.*,
                -- As life.stall_delay: none after the first, then 2, 4, 8 … up to 60 seconds.
