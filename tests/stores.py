@@ -53,7 +53,7 @@ def _redis_7(_folder: Path, world: World) -> AbstractAsyncContextManager[tuple[s
 
 @asynccontextmanager
 async def _in_schema(server: str, world: World) -> AsyncIterator[tuple[str, Store]]:
-    with postgres.schema(server) as url:
+    with postgres.emptied(server) as url:
         async with _opened(url, world) as opened:
             yield opened
 

@@ -21,7 +21,7 @@ from tests.proxy import Proxy
 SERVERS = {name: made for name, made in MAIN.items() if name != "sqlite"}
 """A file has no network."""
 
-LEASE = 1.5
+LEASE = 3.0
 
 
 @pytest.fixture(params=SERVERS)

@@ -156,8 +156,9 @@ async def test_fault_h06_signals_end_a_worker_whose_loop_is_blocked(herd: Herd) 
 
     async with asyncio.timeout(LIMIT):
         while process.returncode is None:
-            # Two that arrive together count as one.
-            process.send_signal(signal.SIGINT)
+            # Two that arrive together count as one. Not by send_signal, which would look for its end beside asyncio.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGINT)
             await asyncio.sleep(0.02)
 
     assert (await herd.end())[0] == 128 + signal.SIGINT
