@@ -301,3 +301,19 @@ class _Nothing:
 def _raise_next(errors: Any) -> None:
     for error in errors:
         raise error
+
+
+async def test_a_worker_that_a_fault_of_its_own_ends_says_so_at_once(
+    shaky: Muskox, flaky: FlakyStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    @shaky.queue("email").processor("note")
+    async def note() -> None:
+        return None
+
+    async def beaten(*_args: Any, **_named: Any) -> None:
+        raise TypeError("not an answer of any store")
+
+    monkeypatch.setattr(flaky, "beat", beaten, raising=False)
+    with pytest.raises(TypeError, match="not an answer"):
+        async with shaky.worker():
+            await until(lambda: "stops, because a part of it failed" in caplog.text)

@@ -132,6 +132,7 @@ class Worker:
         try:
             try:
                 await self._until(1, tasks)
+                self._tell_of_the_end(tasks)
             except asyncio.CancelledError:
                 self.stop(now=True)
                 raise
@@ -257,6 +258,12 @@ class Worker:
         assert self._alarm is not None
         while self._stop < stop and not any(task.done() for task in tasks):
             await self._alarm.sleep(1.0)
+
+    def _tell_of_the_end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Say at once that a fault of ours ends the worker: who works beside a block learns it at the block's end."""
+        for task in tasks:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                log.critical("worker %s stops, because a part of it failed", self.id, exc_info=error)
 
     async def _wind_down(self) -> None:
         """Claim no more, let runs end, give the rest back, write it all."""
