@@ -15,6 +15,7 @@ import importlib.util
 import itertools
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -29,6 +30,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+
+from muskox.store.sql import migrations
 
 HOST = "127.0.0.1"
 USER = "muskox"
@@ -271,15 +274,25 @@ def emptied(url: str) -> Iterator[str]:
         free.append(name)
 
 
+@functools.cache
+def _tables() -> set[str]:
+    """The tables of the store; whatever else there is was made by a test."""
+    said = "".join(" ".join(statements) for _, statements, _ in migrations("muskox.store.postgres"))
+    return {"migrations", *re.findall(r"CREATE TABLE muskox\.(\w+)", said)}
+
+
 def _empty(url: str, schema: str) -> bool:
     """Delete all that a test has left in its schema; whether that could be done."""
     found = "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = %s"
     try:
         with psycopg.connect(url, options="-c lock_timeout=5000") as connection:
             tables = connection.execute(f"{found} AND c.relkind = 'r'", [schema]).fetchall()
+            for (table,) in tables:
+                if table not in _tables():
+                    connection.execute(f'DROP TABLE {schema}."{table}" CASCADE')
             sequences = connection.execute(f"{found} AND c.relkind = 'S'", [schema]).fetchall()
             # Not TRUNCATE, which makes every file anew and takes ten times as long for a few rows.
-            said = [f'DELETE FROM {schema}."{table}"' for (table,) in tables if table not in {"meta", "migrations"}]
+            said = [f"DELETE FROM {schema}.{table}" for table in _tables() - {"meta", "migrations"}]
             said += [f"SELECT setval('{schema}.\"{sequence}\"', 1, false)" for (sequence,) in sequences]
             said.append(f"UPDATE {schema}.meta SET event = 1, id = gen_random_uuid()")
             connection.execute("; ".join(said))
