@@ -129,8 +129,8 @@ async def test_fault_b03_jobs_that_all_fail_at_once_hold_up_no_other_queue_and_c
     await storm.add_many(("call", {"index": index}) for index in range(STORM))
     async with ox.worker(concurrency=20), asyncio.timeout(LIMIT):
         await falling.wait()
-        for _ in range(5):
-            await calm.result((await calm.add("note")).id)
+        notes = [await calm.add("note") for _ in range(5)]
+        await asyncio.gather(*(calm.result(note.id) for note in notes))
         fallen_by_then = len(fell)
         while (await storm.counts()).states[JobState.DELAYED] < STORM:  # noqa: ASYNC110 - a store sets no event
             await asyncio.sleep(0.01)

@@ -30,7 +30,7 @@ from muskox.testing import FakeWorld
 from tests.store import schedules as ticking
 from tests.store.model import A, Model, said
 from tests.store.reading import events
-from tests.stores import SHARED, STORES, SetUp
+from tests.stores import REPEATED, SHARED, STORES, SetUp
 
 BROKEN = Failure(FailureKind.ERROR, "ValueError", "no")
 GONE = Failure(FailureKind.STALLED, message="killed")
@@ -86,6 +86,7 @@ class Driven(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
+        REPEATED.add(self.clock)
         entered = type(self).set_up(Path(self.folder.name), self.clock)
         self.url, self.store = self.wait(self.open.enter_async_context(entered))
 

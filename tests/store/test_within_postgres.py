@@ -136,6 +136,8 @@ async def test_a_failed_add_leaves_the_callers_transaction_as_it_was(store, open
 
     assert await everything(store) == before
     assert await store.audit() == []
+    with psycopg.connect(url) as connection:  # others use these tables after us
+        connection.execute(f"ALTER TABLE {schema}.jobs DROP CONSTRAINT jobs_id_check")
 
 
 async def test_a_connection_to_another_database_is_refused(store, url):
