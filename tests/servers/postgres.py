@@ -278,7 +278,7 @@ def emptied(url: str) -> Iterator[str]:
 def _tables() -> set[str]:
     """The tables of the store; whatever else there is was made by a test."""
     said = "".join(" ".join(statements) for _, statements, _ in migrations("muskox.store.postgres"))
-    return {"migrations", *re.findall(r"CREATE TABLE muskox\.(\w+)", said)}
+    return {"migrations", *re.findall(r"CREATE (?:UNLOGGED )?TABLE muskox\.(\w+)", said)}
 
 
 def _empty(url: str, schema: str) -> bool:

@@ -137,6 +137,34 @@ async def test_fault_p01_a_server_that_crashes_again_and_again_loses_nothing():
             await drain.still_quick()
 
 
+async def test_fault_p01_a_fence_whose_claim_a_crash_has_undone_is_never_given_again():
+    """A run of before the crash goes on, and must not settle what was claimed since."""
+    # Nothing is written that nobody waits for, and a second is not over when the server is back. The log tells of a
+    # sequence 32 numbers at once, so a claim takes more.
+    with postgres.server(wal_writer_delay="10s", checkpoint_timeout="1h") as server:
+        async with opened(f"{server.url}?patience=10") as store:
+            await store.add([new(number) for number in range(200)])
+            kept = await store.claim(ANY, limit=1, worker="a", lease=60.0)
+            await store.add([new(200)])  # which waits for the disk, and for all that was before it
+            given = {job.lease.token for job in kept}
+            for _ in range(3):
+                lost = await store.claim(ANY, limit=50, worker="a", lease=60.0)
+                await asyncio.to_thread(server.kill)
+                await asyncio.to_thread(server.start)
+
+                again = await store.claim(ANY, limit=50, worker="b", lease=60.0)
+                assert [job.id for job in again] == [job.id for job in lost], "the crash undid the claim"
+                assert given.isdisjoint(job.lease.token for job in lost)
+                given |= {job.lease.token for job in lost}
+                assert min(job.lease.token for job in again) > max(given)
+                given |= {job.lease.token for job in again}
+                stale = [Complete(job.lease, "1") for job in lost]
+                assert await store.settle(stale) == [job.lease for job in lost]
+                assert await store.settle([Complete(job.lease, "2") for job in again]) == []
+            assert await store.settle([Complete(job.lease, "2") for job in kept]) == []
+            assert await store.audit() == []
+
+
 async def test_fault_p01_a_server_that_is_killed_keeps_every_job_whose_add_was_answered():
     with postgres.server() as server:
         told = []

@@ -18,6 +18,9 @@ INSERT INTO muskox.meta (one, event) VALUES (1, 1);
 -- the fences, and the turns of queues and of age.
 CREATE SEQUENCE muskox.clock;
 CREATE SEQUENCE muskox.tokens;
+-- Has a row until the server crashes: then the sequence may have gone back over fences that were given to claims which
+-- the crash has undone as well, and whose runs go on.
+CREATE UNLOGGED TABLE muskox.awake (since bigint NOT NULL);
 CREATE SEQUENCE muskox.turns;
 
 CREATE TABLE muskox.queues (

@@ -47,6 +47,37 @@ BEGIN
 END
 $$;
 
+-- Let fences go on above the clock, so that a restored backup repeats none; one of those that see the need does it.
+-- After a crash everybody waits for the first, who goes over all that may have been given and lost: what is not flushed
+-- is younger than a second, in which nobody gives a million.
+CREATE FUNCTION muskox.lift_tokens(p_now bigint) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+DECLARE
+    v_key integer := 'muskox.tokens'::regclass::oid::bigint % 2147483647;
+    v_known bigint;
+    v_awake boolean;
+BEGIN
+    SELECT last_value, EXISTS (SELECT FROM muskox.awake) INTO v_known, v_awake FROM muskox.tokens;
+    IF v_awake AND p_now <= v_known + 1000000 THEN
+        RETURN;
+    END IF;
+    IF NOT v_awake THEN
+        PERFORM pg_advisory_xact_lock(775567, v_key);
+    ELSIF NOT pg_try_advisory_xact_lock(775567, v_key) THEN
+        RETURN;
+    END IF;
+    SELECT last_value, EXISTS (SELECT FROM muskox.awake) INTO v_known, v_awake FROM muskox.tokens;
+    IF NOT v_awake THEN
+        -- The next crash must not undo this.
+        PERFORM set_config('synchronous_commit', 'on', true);
+        INSERT INTO muskox.awake VALUES (p_now);
+        PERFORM setval('muskox.tokens', greatest(p_now, v_known + 1000000));
+    ELSIF p_now > v_known + 1000000 THEN
+        PERFORM setval('muskox.tokens', p_now);
+    END IF;
+END
+$$;
+
 -- For steps whose loss in a crash of the server only means that they are done again.
 CREATE FUNCTION muskox.relax(p_level text) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$

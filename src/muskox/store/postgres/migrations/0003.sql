@@ -193,7 +193,6 @@ SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_now bigint;
     v_bell boolean;
-    v_known bigint;
     v_turn bigint;
     v_aged integer;
     v_lanes integer[];
@@ -263,16 +262,7 @@ BEGIN
         RETURN;
     END IF;
 
-    -- Fences go on above the clock, so that a restored backup repeats none; one of those that see the need does it.
-    SELECT last_value INTO v_known FROM muskox.tokens;
-    IF v_now > v_known + 1000000
-       AND pg_try_advisory_xact_lock(775567, ('muskox.tokens'::regclass::oid::bigint % 2147483647)::integer) THEN
-        SELECT last_value INTO v_known FROM muskox.tokens;
-        IF v_now > v_known + 1000000 THEN
-            PERFORM setval('muskox.tokens', v_now);
-        END IF;
-    END IF;
-
+    PERFORM muskox.lift_tokens(v_now);
     IF v_lane_queues[1] = ALL (v_lane_queues) THEN
         v_claimed := v_lane_queues[1:1];
     ELSE

@@ -34,23 +34,6 @@ CREATE TABLE muskox.ledger (
     PRIMARY KEY (schedule, number)
 ) WITH (autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 1000);
 
--- Let fences go on above the clock, so that a restored backup repeats none; one of those that see the need does it.
-CREATE FUNCTION muskox.lift_tokens(p_now bigint) RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
-DECLARE
-    v_known bigint;
-BEGIN
-    SELECT last_value INTO v_known FROM muskox.tokens;
-    IF p_now > v_known + 1000000
-       AND pg_try_advisory_xact_lock(775567, ('muskox.tokens'::regclass::oid::bigint % 2147483647)::integer) THEN
-        SELECT last_value INTO v_known FROM muskox.tokens;
-        IF p_now > v_known + 1000000 THEN
-            PERFORM setval('muskox.tokens', p_now);
-        END IF;
-    END IF;
-END
-$$;
-
 -- Read schedules: those of p_names, or (NULL) those that are due, or all. The first row is none: its `next` is the
 -- nearest moment after now, and `added` is now.
 CREATE FUNCTION muskox.read_schedules(p_now bigint, p_names text[], p_due boolean, p_limit integer)
