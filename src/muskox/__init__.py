@@ -34,6 +34,7 @@ from muskox.core.job import Job, JobState, NewJob, Options, Retention
 from muskox.core.kept import Entry
 from muskox.core.schedule import Every, Once, Overlap, Owner, Schedule, Told
 from muskox.core.seam import World
+from muskox.explaining import Explanation, Reason, ReasonKind
 from muskox.moving import Moved
 from muskox.processors import AppQueue, BoundProcessor, Processor, on, process, process_others
 from muskox.queue import Queue
@@ -52,6 +53,7 @@ __all__ = [
     "Entry",
     "Event",
     "Every",
+    "Explanation",
     "Exponential",
     "Failure",
     "FailureKind",
@@ -79,6 +81,8 @@ __all__ = [
     "Processor",
     "Queue",
     "QueueCounts",
+    "Reason",
+    "ReasonKind",
     "ResultTimeout",
     "ResultUnavailable",
     "Retention",

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 from muskox.core.codec import DATA_LIMIT
 from muskox.core.errors import OptionError
 from muskox.core.events import Event, check_kind
-from muskox.core.job import Job, NewJob, Retention, check_queue_name
+from muskox.core.job import Job, NewJob, Retention, check_id, check_queue_name
 from muskox.core.seam import World
+from muskox.explaining import Explanation, explain_anywhere
 from muskox.moving import ENDED, UNENDED, Moved, move
 from muskox.processors import AppQueue, Processor, include
 from muskox.runtime.registry import Listener, Registry
@@ -141,6 +142,13 @@ class Muskox(Timed):
     async def counts(self) -> list[QueueCounts]:
         """The figures of all queues that ever had a job."""
         return await (await self.store()).counts()
+
+    async def explain(self, id: str) -> Explanation:
+        """Why a job does not run, and when it will, or what became of it, in whichever queue it is.
+
+        Raises `JobNotFound`, and `OptionError` where several queues have a job of that id: ask the queue then.
+        """
+        return await explain_anywhere(await self.store(), check_id(id))
 
     async def workers(self) -> list[WorkerRecord]:
         """The workers that are alive, in whichever process."""
@@ -307,6 +315,7 @@ class SyncMuskox(Blocking[Muskox]):
 
     add_many = blocking(Muskox.add_many)
     counts = blocking(Muskox.counts)
+    explain = blocking(Muskox.explain)
     workers = blocking(Muskox.workers)
     audit = blocking(Muskox.audit)
     migrate = blocking(Muskox.migrate)

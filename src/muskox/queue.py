@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypedDict, Unpack
 
 from muskox.core import codec
 from muskox.core.backoff import Backoff
-from muskox.core.errors import JobNotFound, OptionError
+from muskox.core.errors import OptionError
 from muskox.core.events import Event
 from muskox.core.job import (
     NO_OPTIONS,
@@ -27,6 +27,7 @@ from muskox.core.job import (
 )
 from muskox.core.life import check_move
 from muskox.core.seam import World
+from muskox.explaining import Explanation, explain, missing
 from muskox.store.protocol import Found, LogLine, QueueCounts, Selection, Store
 from muskox.watch import follow, wait_for_result
 
@@ -207,6 +208,10 @@ class Queue:
         [counts] = await (await self._open()).counts([self.name])
         return counts
 
+    async def explain(self, id: str) -> Explanation:
+        """Why the job does not run, and when it will, or what became of it; raises `JobNotFound`."""
+        return await explain(await self._open(), self.name, _id(id))
+
     async def logs(self, id: str, *, after: int = 0) -> list[LogLine]:
         """The log lines of a job with numbers above `after`."""
         return await (await self._open()).logs(self.name, _id(id), after=after)
@@ -234,7 +239,7 @@ class Queue:
         text = codec.encode(data, limit=self._data_limit)
         job = await (await self._open()).update(self.name, _id(id), text)
         if job is None:
-            raise self._missing(id)
+            raise missing(self.name, id)
         check_move("update", job)
         return job
 
@@ -294,7 +299,7 @@ class Queue:
         moved = await move(store)
         [job] = await store.get(self.name, [id])
         if job is None:
-            raise self._missing(id)
+            raise missing(self.name, id)
         if not moved:
             check_move(verb, job)
         return job
@@ -307,9 +312,6 @@ class Queue:
             if moved < BATCH:
                 break
         return total
-
-    def _missing(self, id: str) -> JobNotFound:
-        return JobNotFound(f"queue {self.name!r} has no job {id!r}; it was never added, or cleared after its time")
 
 
 def _id(given: str) -> str:

@@ -133,6 +133,7 @@ class SyncQueue(Blocking[Queue]):
     get = blocking(Queue.get)
     find = blocking(Queue.find)
     counts = blocking(Queue.counts)
+    explain = blocking(Queue.explain)
     logs = blocking(Queue.logs)
     result = blocking(Queue.result)
     update = blocking(Queue.update)

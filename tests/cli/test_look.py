@@ -143,3 +143,15 @@ def test_every_command_explains_itself(run: Run, command: list[str]) -> None:
 
 def test_the_version_is_told(run: Run) -> None:
     assert run("--version").stdout.startswith("muskox")
+
+
+def test_a_job_is_explained(run: Run) -> None:
+    added(run, "email", "welcome", "{}", "--id", "mine", "--delay", "60")
+
+    found = json.loads(run("explain", "jobs:ox", "mine", "--json").stdout)
+
+    assert found["state"] == "delayed"
+    assert [reason["kind"] for reason in found["reasons"]] == ["delayed", "no-worker"]
+    assert "no worker is alive" in run("explain", "mine", "--queue", "email").stdout
+    lost = run("explain", "nobody")
+    assert (lost.exit_code, lost.stderr.startswith("Error: no queue has a job 'nobody'")) == (1, True)

@@ -10,7 +10,7 @@ from muskox import Job, JobNotFound, JobState, LogLine, Muskox, QueueCounts
 from muskox.cli import render
 from muskox.cli.family import OnStore, on_store, shown, speak
 
-__all__ = ["counts", "job", "jobs"]
+__all__ = ["counts", "explain", "job", "jobs"]
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _STATES = [state.value for state in JobState]
@@ -85,6 +85,20 @@ def job(ox: Muskox, queue: str, id: str, *, as_json: bool) -> None:
         click.echo(render.to_json({**render.job_record(found), "log": lines}))
     else:
         render.say(render.job_sheet(found, log))
+
+
+@click.command(cls=OnStore)
+@on_store
+@click.argument("id")
+@click.option("--queue", metavar="NAME", help="The queue of the job, where several have a job of that id.")
+@_JSON
+def explain(ox: Muskox, id: str, *, queue: str | None, as_json: bool) -> None:
+    """Say why a job does not run and when it will, or what became of it."""
+    found = speak(ox, lambda ox: ox.explain(id) if queue is None else ox.queue(queue).explain(id))
+    if as_json:
+        click.echo(render.to_json(render.explanation_record(found)))
+    else:
+        render.say(str(found))
 
 
 async def _whole(ox: Muskox, queue: str, id: str) -> tuple[Job, list[LogLine]]:

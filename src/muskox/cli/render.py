@@ -13,9 +13,20 @@ from typing import Any
 import click
 import msgspec
 
-from muskox import Event, Job, LogLine, QueueCounts
+from muskox import Event, Explanation, Job, LogLine, QueueCounts
 
-__all__ = ["count_record", "event_line", "event_record", "inert", "job_record", "job_sheet", "say", "table", "to_json"]
+__all__ = [
+    "count_record",
+    "event_line",
+    "event_record",
+    "explanation_record",
+    "inert",
+    "job_record",
+    "job_sheet",
+    "say",
+    "table",
+    "to_json",
+]
 
 _MOST_LINE = 200
 _INERT = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if code not in (9, 10)}
@@ -87,6 +98,15 @@ def count_record(counts: QueueCounts) -> dict[str, Any]:
         "queue": counts.queue, "paused": counts.paused, "total": counts.total, "held": counts.held,
         **{state.value: figure for state, figure in counts.states.items()},
         "oldest_waiting": counts.oldest_waiting, "names": {one.name: one.states for one in counts.names},
+    }  # fmt: skip
+
+
+def explanation_record(found: Explanation) -> dict[str, Any]:
+    """Why a job is where it is, as `--json` gives it."""
+    job = found.job
+    return {
+        "id": job.id, "queue": job.queue, "name": job.name, "state": job.state, "at": found.at,
+        "reasons": found.reasons,
     }  # fmt: skip
 
 

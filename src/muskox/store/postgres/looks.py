@@ -17,7 +17,7 @@ from muskox.store.postgres import rows
 from muskox.store.postgres.connections import Connection
 from muskox.store.postgres.rows import NUMBER, STATE
 from muskox.store.postgres.schema import Schema
-from muskox.store.protocol import Finding, Found, LogLine, NameCount, QueueCounts, Selection, WorkerRecord
+from muskox.store.protocol import Finding, Found, LogLine, NameCount, QueueCounts, Selection, Standing, WorkerRecord
 
 __all__ = ["Looks"]
 
@@ -60,6 +60,15 @@ class Looks:
             job.id: job for job in map(rows.full, await self._all(db, "get", (rows.texts(dict.fromkeys(ids)), queue)))
         }
         return [found.get(id) for id in ids]
+
+    async def standing(self, db: Connection, values: Mapping[str, Any], now: int | None) -> Standing | None:
+        """Tell where a job stands; `values` are its queue and id, names of those before it and how many of them."""
+        for moment, paused, lease_until, higher, earlier, *row in await self._all(db, "stand", {**values, "now": now}):
+            job = rows.full(tuple(row))
+            if job.state is JobState.WAITING:
+                return Standing(job, moment, paused, higher, earlier)
+            return Standing(job, moment, paused, lease_until_us=lease_until)
+        return None
 
     async def logs(self, db: Connection, queue: str, id: str, after: int, limit: int) -> list[LogLine]:
         return [LogLine(*row) for row in await self._all(db, "logs", (queue, id, after, limit))]

@@ -172,6 +172,42 @@ SELECT job, number, at, text FROM muskox.logs WHERE job = ANY (%s::bigint[]) ORD
 -- name: adopt
 SELECT stored, bells FROM muskox.adopt(%s, %s);
 
+-- name: stand
+-- Those before it are counted along the index of waiting jobs, lane by lane, until there are so many.
+SELECT now.now, q.paused, j.lease_until, higher.number, earlier.number, {job}
+FROM muskox.queues AS q
+JOIN muskox.jobs AS j ON j.queue = q.id AND j.id = %(id)s
+JOIN muskox.lanes AS l ON l.id = j.lane
+CROSS JOIN muskox.moment(%(now)s) AS now (now)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS number
+    FROM (
+        SELECT
+        FROM muskox.lanes AS its
+        CROSS JOIN LATERAL (
+            SELECT FROM muskox.jobs AS o WHERE o.lane = its.id AND o.state = 0 AND o.rank < j.rank
+            ORDER BY o.rank, o.arrival, o.seq LIMIT %(most)s
+        ) AS o
+        WHERE its.queue = q.id AND (%(names)s::text[] IS NULL OR its.name = ANY (%(names)s::text[])) AND j.state = 0
+        LIMIT %(most)s
+    ) AS one
+) AS higher
+CROSS JOIN LATERAL (
+    SELECT count(*) AS number
+    FROM (
+        SELECT
+        FROM muskox.lanes AS its
+        CROSS JOIN LATERAL (
+            SELECT FROM muskox.jobs AS o
+            WHERE o.lane = its.id AND o.state = 0 AND o.rank = j.rank AND (o.arrival, o.seq) < (j.arrival, j.seq)
+            ORDER BY o.arrival, o.seq LIMIT %(most)s
+        ) AS o
+        WHERE its.queue = q.id AND (%(names)s::text[] IS NULL OR its.name = ANY (%(names)s::text[])) AND j.state = 0
+        LIMIT %(most)s
+    ) AS one
+) AS earlier
+WHERE q.name = %(queue)s;
+
 -- name: logs
 SELECT g.number, g.at, g.text
 FROM muskox.queues AS q JOIN muskox.jobs AS j ON j.queue = q.id JOIN muskox.logs AS g ON g.job = j.seq

@@ -7,7 +7,7 @@ becomes of their answers. Connections are another module's affair.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ from muskox.store.protocol import (
     QueueCounts,
     Recovered,
     Selection,
+    Standing,
     Traits,
     Want,
     WorkerRecord,
@@ -280,6 +281,10 @@ class PostgresStore(Scheduling):
 
     async def find(self, selection: Selection, *, after: str | None = None) -> Found:
         return await self._connections.run(partial(self._looks.find, selection=selection, after=after))
+
+    async def standing(self, queue: str, id: str, *, names: Collection[str] | None, most: int) -> Standing | None:
+        values = {"queue": queue, "id": id, "names": None if names is None else rows.texts(names), "most": most}
+        return await self._connections.run(partial(self._looks.standing, values=values, now=self._now()))
 
     async def logs(self, queue: str, id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
         return await self._connections.run(partial(self._looks.logs, queue=queue, id=id, after=after, limit=limit))

@@ -19,6 +19,7 @@ __all__ = [
     "QueueCounts",
     "Recovered",
     "Selection",
+    "Standing",
     "Traits",
     "Want",
     "WorkerRecord",
@@ -112,6 +113,21 @@ class Found(msgspec.Struct, frozen=True):
 
     jobs: list[Job]
     cursor: str | None
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Where a job stands, by the store's clock at that moment.
+
+    `higher` and `earlier` are the jobs that are claimed before a waiting one: of higher priority, and of the same
+    priority but before it. `lease_until_us` is when the lease of an active one is over.
+    """
+
+    job: Job
+    now_us: int
+    paused: bool = False
+    higher: int = 0
+    earlier: int = 0
+    lease_until_us: int | None = None
 
 
 class Recovered(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from muskox.core.events import Event
@@ -18,6 +18,7 @@ from muskox.store.protocol.records import (
     QueueCounts,
     Recovered,
     Selection,
+    Standing,
     Traits,
     Want,
     WorkerRecord,
@@ -192,6 +193,13 @@ class Store(ScheduleVerbs, Protocol):
 
         Waiting ones in the order in which they will be claimed, within a name; delayed by due; active by start;
         settled latest first. `after` is the cursor of the page before. Costs the page, not the table.
+        """
+        ...
+
+    async def standing(self, queue: str, id: str, *, names: Collection[str] | None, most: int) -> Standing | None:
+        """Tell where a job stands, with those before it whose names are in `names` (None: any), `most` of each kind.
+
+        None when it is not there. Costs at most what it counts, not what waits.
         """
         ...
 

@@ -11,9 +11,10 @@ import msgspec
 
 from muskox.core.errors import OptionError
 from muskox.core.job import JobState
-from muskox.store.protocol import LogLine, NameCount, QueueCounts, WorkerRecord
+from muskox.store.protocol import LogLine, NameCount, QueueCounts, Standing, WorkerRecord
+from muskox.store.redis.records import Reader
 
-__all__ = ["ALIVE", "counts", "log_lines", "read_cursor", "workers", "write_cursor"]
+__all__ = ["ALIVE", "counts", "log_lines", "read_cursor", "standing", "workers", "write_cursor"]
 
 ALIVE = 30_000_000
 """A worker whose last beat is older than so many microseconds is not counted as live."""
@@ -33,6 +34,21 @@ def workers(now: int, told: Sequence[bytes]) -> list[WorkerRecord]:
         for at, record in zip(told[::2], told[1::2], strict=True)
         if record
     ]
+
+
+def standing(queue: str, id: str, answer: Sequence[Any]) -> Standing | None:
+    """Where a job stands from the answer of `standing.lua`."""
+    if not answer:
+        return None
+    record, now, paused, higher, earlier, lease_until = answer
+    return Standing(
+        Reader(queue).job(id, record),
+        now,
+        bool(paused),
+        higher,
+        earlier,
+        int(float(lease_until)) if lease_until else None,
+    )
 
 
 def counts(now: int, found: Sequence[Any], live: list[WorkerRecord]) -> list[QueueCounts]:

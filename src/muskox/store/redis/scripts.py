@@ -17,7 +17,7 @@ __all__ = ["NAMES", "Script", "script"]
 NAMES = (
     "add", "adopt", "annotate", "beat", "cancel", "claim", "clear", "counts", "events", "find", "fire", "listen",
     "pack", "pause", "promote", "promote_due", "publish", "put_schedules", "recover", "remove", "renew", "retry",
-    "schedules", "settle", "update",
+    "schedules", "settle", "standing", "update",
 )  # fmt: skip
 """All steps there are."""
 

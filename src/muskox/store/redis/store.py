@@ -6,7 +6,7 @@ and which keys there are in `keys.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -30,6 +30,7 @@ from muskox.store.protocol import (
     QueueCounts,
     Recovered,
     Selection,
+    Standing,
     Traits,
     Want,
     WorkerRecord,
@@ -298,6 +299,10 @@ class RedisStore:
             and (not selection.states or job.state in selection.states)
             and (not selection.names or job.name in selection.names)
         ]
+
+    async def standing(self, queue: str, id: str, *, names: Collection[str] | None, most: int) -> Standing | None:
+        asked = queue, id, False if names is None else list(names), most
+        return looks.standing(queue, id, await self._step("standing", asked))
 
     async def logs(self, queue: str, id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
         if limit < 1:

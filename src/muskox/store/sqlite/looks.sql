@@ -34,6 +34,27 @@ WHERE queue = :queue AND state = :state AND ended IS NOT NULL AND lane IN (SELEC
 ORDER BY ended DESC, seq DESC
 LIMIT :limit;
 
+-- name: stand
+SELECT muskox_jobs.seq, muskox_jobs.queue, muskox_queues.paused, lease_until, priority, arrival
+FROM muskox_queues CROSS JOIN muskox_jobs ON muskox_jobs.queue = muskox_queues.id AND muskox_jobs.id = :id
+WHERE muskox_queues.name = :queue;
+
+-- name: count_higher
+-- Along the index of waiting jobs, lane by lane, until there are :most.
+SELECT count(*) FROM (
+    SELECT 1
+    FROM json_each(:lanes) AS wanted CROSS JOIN muskox_jobs ON lane = wanted.value AND state = 0 AND priority > :priority
+    LIMIT :most
+);
+
+-- name: count_earlier
+SELECT count(*) FROM (
+    SELECT 1
+    FROM json_each(:lanes) AS wanted CROSS JOIN muskox_jobs ON lane = wanted.value AND state = 0 AND priority = :priority
+        AND (arrival, seq) < (:arrival, :seq)
+    LIMIT :most
+);
+
 -- name: logs
 SELECT muskox_logs.number, muskox_logs.at, muskox_logs.text
 FROM muskox_queues JOIN muskox_jobs ON muskox_jobs.queue = muskox_queues.id JOIN muskox_logs ON muskox_logs.job = muskox_jobs.seq

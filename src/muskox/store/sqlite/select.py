@@ -6,19 +6,19 @@ A page costs its length, not the table's. It changes nothing.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from muskox.core.errors import OptionError
 from muskox.core.job import Job, JobState
-from muskox.store.protocol import Found, Selection
+from muskox.store.protocol import Found, Selection, Standing
 from muskox.store.sqlite import rows
 from muskox.store.sqlite.moves import text
 from muskox.store.sqlite.tx import NUMBER, STATE, Tx
 
-__all__ = ["Row", "find", "lane_of", "matching", "read"]
+__all__ = ["Row", "find", "lane_of", "matching", "read", "standing"]
 
 Row = tuple[Any, ...]
 """seq, id, lane, state, attempt, and for pages the two figures that say where the row stands."""
@@ -88,6 +88,22 @@ def read(tx: Tx, seqs: Sequence[int]) -> list[tuple[int, Job]]:
     cursor.row_factory = sqlite3.Row
     found = {row["seq"]: rows.full(row) for row in cursor}
     return [(seq, found[seq]) for seq in seqs if seq in found]
+
+
+def standing(tx: Tx, queue: str, id: str, names: Collection[str] | None, most: int) -> Standing | None:
+    """Tell where a job stands in its queue."""
+    found = tx.one("stand", {"queue": queue, "id": id})
+    if found is None:
+        return None
+    seq, number, paused, lease_until, priority, arrival = found
+    [(_, job)] = read(tx, [seq])
+    if job.state is not JobState.WAITING:
+        return Standing(job, tx.now, bool(paused), lease_until_us=lease_until)
+    lanes = [lane for lane, name in tx.all("lane_names", {"queue": number}) if names is None or name in names]
+    values = {"lanes": text(lanes), "priority": priority, "arrival": arrival, "seq": seq, "most": most}
+    [higher] = tx.one("count_higher", values) or [0]
+    [earlier] = tx.one("count_earlier", values) or [0]
+    return Standing(job, tx.now, bool(paused), higher, earlier)
 
 
 def lane_of(tx: Tx, lane: int) -> tuple[int, str, str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,7 @@ from muskox.store.protocol import (
     QueueCounts,
     Recovered,
     Selection,
+    Standing,
     Traits,
     Want,
     WorkerRecord,
@@ -229,6 +230,9 @@ class SqliteStore:
 
     async def find(self, selection: Selection, *, after: str | None = None) -> Found:
         return await self._reader.run(partial(select.find, selection=selection, after=after))
+
+    async def standing(self, queue: str, id: str, *, names: Collection[str] | None, most: int) -> Standing | None:
+        return await self._reader.run(partial(select.standing, queue=queue, id=id, names=names, most=most))
 
     async def logs(self, queue: str, id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
         return await self._reader.run(partial(looks.logs, queue=queue, id=id, after=after, limit=limit))
