@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, cast, overload
 
 from muskox.core.backoff import Backoff, CustomBackoff, Exponential, Fixed, Steps
+from muskox.core.batching import bind_batch
 from muskox.core.binding import bind
 from muskox.core.errors import DeclarationError, OptionError
 from muskox.core.events import check_kind
@@ -40,8 +41,11 @@ __all__ = [
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 _PROCESS, _ON = "__muskox_process__", "__muskox_on__"
+MOST_IN_BATCH = 10_000
+LONGEST_WAIT = 60.0
 TIMED_MARK = "__muskox_timed__"
 """What `timed.py` marks methods with."""
 
@@ -64,6 +68,16 @@ class ProcessorOptions(TypedDict, total=False):
     isolated: bool
 
 
+class BatchOptions(ProcessorOptions, total=False):
+    """What may be said about a processor that takes many jobs at once.
+
+    `batch` (how many at most), `wait` (for how many seconds a batch that is not full is gathered, default 0).
+    """
+
+    batch: int
+    wait: float | timedelta
+
+
 class BoundOptions(AddOptions, total=False):
     """What may be said to `BoundProcessor.options`: what `Queue.add` takes."""
 
@@ -81,6 +95,19 @@ class Decorate(Protocol):
     def __call__(self, function: Callable[P, Awaitable[R]]) -> BoundProcessor[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R]) -> BoundProcessor[P, R]: ...
+
+
+class DecorateBatch(Protocol):
+    """The decorator that `processor` gives with `batch`: its `add` adds one job."""
+
+    @overload
+    def __call__(self, function: Callable[[list[ActiveJob]], Awaitable[R]]) -> BoundProcessor[..., R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[SyncActiveJob]], R]) -> BoundProcessor[..., R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[T]], Awaitable[R]]) -> BoundProcessor[[T], R]: ...
+    @overload
+    def __call__(self, function: Callable[[list[T]], R]) -> BoundProcessor[[T], R]: ...
 
 
 class BoundProcessor(Generic[P, R]):
@@ -142,16 +169,23 @@ class AppQueue(Queue):
         self.sync = sync(self)
         """The same verbs for blocking code."""
 
-    def processor(self, name: str | None = None, **options: Unpack[ProcessorOptions]) -> Decorate:
+    @overload
+    def processor(self, name: str | None = None, **options: Unpack[ProcessorOptions]) -> Decorate: ...
+    @overload
+    def processor(
+        self, name: str | None = None, *, batch: int, wait: float | timedelta = ..., **options: Unpack[ProcessorOptions]
+    ) -> DecorateBatch: ...
+    def processor(self, name: str | None = None, **options: Any) -> Any:
         """Declare the decorated function as the processor for a job name of this queue.
 
         Without a name, the function's own with `-` for `_`. Its parameters are the fields of the job's data; one
-        annotated `ActiveJob` (`SyncActiveJob` in a plain `def`) is given the run. Raises `DeclarationError`
-        for a name that is taken or a signature that JSON cannot fill, `OptionError` for options.
+        annotated `ActiveJob` (`SyncActiveJob` in a plain `def`) is given the run. With `batch` it is given a list of
+        as many runs, or data, at most, and may return a list of results. Raises `DeclarationError` for a name that
+        is taken or a signature that JSON cannot fill, `OptionError` for options.
         """
 
         def decorate(function: Callable[..., Any]) -> BoundProcessor[Any, Any]:
-            return self._declare(name_of(function) if name is None else name, function, options)
+            return self._declare(name_of(function) if name is None else name, function, cast(BatchOptions, options))
 
         return decorate
 
@@ -164,7 +198,7 @@ class AppQueue(Queue):
         return decorate
 
     def _declare(
-        self, name: str | None, function: Callable[..., Any], options: ProcessorOptions
+        self, name: str | None, function: Callable[..., Any], options: BatchOptions | ProcessorOptions
     ) -> BoundProcessor[Any, Any]:
         if isinstance(function, BoundProcessor):
             function = function.function  # one function may run the jobs of several names
@@ -173,12 +207,14 @@ class AppQueue(Queue):
         return BoundProcessor(self, declared)
 
 
-def declaration(queue: str, name: str | None, function: Callable[..., Any], options: ProcessorOptions) -> Declaration:
+def declaration(
+    queue: str, name: str | None, function: Callable[..., Any], options: BatchOptions | ProcessorOptions
+) -> Declaration:
     """Check a function and its options and make a declaration of them."""
     where = checked(function)
-    unknown = options.keys() - ProcessorOptions.__annotations__.keys()
+    unknown = options.keys() - BatchOptions.__annotations__.keys()
     if unknown:
-        known = ", ".join(ProcessorOptions.__annotations__)
+        known = ", ".join(BatchOptions.__annotations__)
         raise OptionError(f"{where}: there is no option {min(unknown)!r} for a processor; the options are {known}")
     backoff = options.get("backoff")
     stored = backoff if isinstance(backoff, Fixed | Exponential | Steps) else None
@@ -186,7 +222,9 @@ def declaration(queue: str, name: str | None, function: Callable[..., Any], opti
     if custom is not None and not callable(custom):
         raise OptionError(f"{where}: backoff must be Fixed, Exponential, Steps or a function, not {custom!r}")
     timeout, keep_for = options.get("timeout"), options.get("keep_for")
-    binding, isolated = bind(function, where), options.get("isolated", False)
+    batch, wait = _batch(cast(BatchOptions, options), name, where)
+    binding = bind_batch(function, where) if batch else bind(function, where)
+    isolated = options.get("isolated", False)
     _check_run(function, binding.run_type, where)
     if isolated and not function.__qualname__.isidentifier():
         raise DeclarationError(
@@ -210,7 +248,27 @@ def declaration(queue: str, name: str | None, function: Callable[..., Any], opti
         priority=like_its_jobs.priority,
         backoff=custom if callable(custom) else None,
         final_on=_exceptions(options.get("final_on", ()), where),
+        batch=batch,
+        wait=wait,
     )
+
+
+def _batch(options: BatchOptions, name: str | None, where: str) -> tuple[int, float]:
+    """How many jobs a processor takes at once (0: one by one), and for how many seconds they are gathered."""
+    if "batch" not in options:
+        if "wait" in options:
+            raise OptionError(f"{where}: wait says how long a batch is gathered; say batch= too")
+        return 0, 0.0
+    batch, wait = options["batch"], seconds(options.get("wait", 0.0), "wait")
+    if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MOST_IN_BATCH:
+        raise OptionError(f"{where}: batch must be between 1 and {MOST_IN_BATCH} jobs, not {batch!r}")
+    if not 0 <= wait <= LONGEST_WAIT:
+        raise OptionError(f"{where}: wait must be between 0 and {LONGEST_WAIT:g} seconds, not {wait:g}")
+    if name is None:
+        raise DeclarationError(f"{where}: a default processor takes no batches, as its jobs have many names; name one")
+    if options.get("isolated"):
+        raise DeclarationError(f"{where}: a processor that takes batches cannot be isolated; leave one of the two out")
+    return batch, wait
 
 
 def checked(function: Callable[..., Any]) -> str:
@@ -260,7 +318,7 @@ class Processor:
             cls.queue_name = check_queue_name(queue)
 
 
-def process(name: str | None = None, **options: Unpack[ProcessorOptions]) -> Callable[[F], F]:
+def process(name: str | None = None, **options: Unpack[BatchOptions]) -> Callable[[F], F]:
     """Mark a method of a `Processor` as the processor for a job name; options as for `AppQueue.processor`."""
 
     def mark(method: F) -> F:

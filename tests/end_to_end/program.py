@@ -83,6 +83,15 @@ def declare(ox: Muskox, path: str) -> None:  # noqa: C901 - one list of small fu
         say("end", job)
         return "done"
 
+    @queue.processor("many", batch=8, wait=0.2)
+    async def many(jobs: list[ActiveJob]) -> list[str]:
+        """The first run of a batch never ends; a run after a stall returns at once."""
+        for job in jobs:
+            say("start", job)
+        while any(job.stalls == 0 for job in jobs):  # noqa: ASYNC110 - it is killed
+            await asyncio.sleep(0.01)
+        return [f"after {job.stalls} stalls" for job in jobs]
+
     @queue.processor("deaf")
     async def deaf(job: ActiveJob, gate: str) -> str:
         """The first run hears no cancel; a run after a stall returns at once."""

@@ -40,6 +40,20 @@ async def test_fault_w03_a_frozen_worker_wakes_up_and_can_change_nothing(yard: Y
     assert code == 0
 
 
+async def test_a_batch_of_a_killed_worker_loses_no_job(yard: Yard) -> None:
+    killed = await yard.start(lease=1)
+    jobs = await yard.queue.add_many([("many", None)] * 5)
+    for job in jobs:
+        await yard.started(job)
+    killed.send(signal.SIGKILL)
+
+    await yard.start(lease=1)
+    settled = [await yard.ended(job) for job in jobs]
+
+    assert [(job.result, job.attempt, job.stalls) for job in settled] == [("after 1 stalls", 1, 1)] * 5
+    assert [await yard.endings(job) for job in jobs] == [["completed"]] * 5
+
+
 async def test_fault_w04_a_frozen_worker_may_still_finish_what_nobody_else_took(yard: Yard) -> None:
     frozen = await yard.start(lease=1)
     job = await yard.queue.add("long", {"gate": str(yard.gate)})

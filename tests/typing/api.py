@@ -88,11 +88,21 @@ def blocking_without_run(email: str) -> str:
 async def others(job: ActiveJob) -> None: ...
 
 
-@emails.processor(retries=3)  # type: ignore[call-arg]
+@emails.processor(batch=100, wait=0.5)
+async def many_runs(jobs: list[ActiveJob]) -> list[int | Exception]:
+    await jobs[0].log("line")
+    return [job.attempt for job in jobs]
+
+
+@emails.processor(batch=100, wait=timedelta(seconds=1))
+def many_people(people: list[Person]) -> None: ...
+
+
+@emails.processor(retries=3)  # type: ignore[call-overload, untyped-decorator]
 async def unknown_option() -> None: ...
 
 
-@emails.processor(attempts="3")  # type: ignore[arg-type]
+@emails.processor(attempts="3")  # type: ignore[call-overload, untyped-decorator]
 async def wrong_option() -> None: ...
 
 
@@ -104,6 +114,9 @@ async def add_by_processor(tx: sqlite3.Connection) -> None:
     await welcome.add(email="ada@example.org", name="Ada", loud=True)
     await welcome.add()  # type: ignore[call-arg]
     await welcome.add(5)  # type: ignore[arg-type]
+    assert_type(await many_people.add(Person("Ada")), Job)
+    await many_people.add("Ada")  # type: ignore[arg-type]
+    await many_runs.add({"email": "ada@example.org"})
     await welcome.add("ada@example.org", nam="Ada")  # type: ignore[call-arg]
     await welcome.add("ada@example.org", "Ada", True)  # type: ignore[call-arg]
     await welcome.add("ada@example.org", loud="yes")  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ import msgspec
 from muskox.core import codec
 from muskox.core.errors import DataError, DeclarationError
 
-__all__ = ["Binding", "bind"]
+__all__ = ["RUN_MARK", "Binding", "bind", "read_hints", "revive"]
 
 RUN_MARK = "__muskox_run__"
 """Classes with this attribute stand for the run itself, not for a field of the data."""
@@ -51,7 +51,7 @@ class Binding:
         run_type: Any = None,
     ) -> None:
         model = msgspec.defstruct("Data", fields, forbid_unknown_fields=not catch_all, kw_only=True)
-        self._decoder = msgspec.json.Decoder(model, dec_hook=_revive)
+        self._decoder = msgspec.json.Decoder(model, dec_hook=revive)
         self._names = model.__struct_fields__
         self._signature = signature
         self._run_at = run_at
@@ -125,7 +125,7 @@ def bind(function: Callable[..., Any], where: str) -> Binding:
     that cannot be resolved or are not JSON-able, and for `*args`.
     """
     signature = inspect.signature(function)
-    hints = _hints(function, where)
+    hints = read_hints(function, where)
     fields: list[Any] = []
     kept: list[inspect.Parameter] = []
     run_at, catch_all, plain, run_type = -1, False, True, None
@@ -158,7 +158,8 @@ def bind(function: Callable[..., Any], where: str) -> Binding:
         raise DeclarationError(f"{where}: an annotation cannot be read from JSON: {error}") from None
 
 
-def _hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
+def read_hints(function: Callable[..., Any], where: str) -> dict[str, Any]:
+    """The annotations of a function; raises `DeclarationError` when they cannot be resolved."""
     try:
         return typing.get_type_hints(function, include_extras=True)
     except Exception as error:  # noqa: BLE001 - annotations are foreign code and may fail in any way
@@ -183,7 +184,8 @@ def _field(parameter: inspect.Parameter, annotation: Any) -> Any:
     return (parameter.name, annotation, default)
 
 
-def _revive(kind: type[Any], value: Any) -> Any:
+def revive(kind: type[Any], value: Any) -> Any:
+    """Make a value of a class that msgspec does not know, for a decoder's `dec_hook`."""
     # pydantic is not a dependency: its models are known by their method.
     validate = getattr(kind, "model_validate", None)
     if validate is None:

@@ -9,15 +9,17 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from muskox.core import codec
+from muskox.core.errors import DataError
 from muskox.core.failure import FailureKind, describe
 from muskox.core.job import Lease
 from muskox.core.life import Outcome, Raised, Returned
 from muskox.runtime.active import ActiveJob, SyncActiveJob
+from muskox.runtime.batches import Batch
 from muskox.runtime.children import Children, ChildTask, Told, place
 from muskox.runtime.registry import Mode
 from muskox.runtime.run import Run
@@ -53,9 +55,15 @@ class Attempt:
         try:
             if declaration.mode is Mode.ISOLATED:
                 return await self._make_in_child(run)
-            arguments, named = binding.arguments(run.job.data_text, self._seen(run) if binding.takes_run else None)
+            if declaration.batch:
+                arguments: tuple[Any, ...] = (self._items(cast(Batch, run)),)
+                named: dict[str, Any] = {}
+                if not arguments[0]:
+                    return _NOTHING
+            else:
+                arguments, named = binding.arguments(run.job.data_text, self._seen(run) if binding.takes_run else None)
         except Exception as error:  # noqa: BLE001 - annotations may be classes of the user's, which check in ways of their own
-            return Raised(msgspec.structs.replace(describe(error, FailureKind.REFUSED), final=True), error)
+            return _refused(error)
         try:
             if declaration.mode is Mode.ASYNC:
                 value = await declaration.function(*arguments, **named)
@@ -71,7 +79,36 @@ class Attempt:
             return Raised(describe(error), error)
         except BaseException as error:  # noqa: BLE001 - a processor is foreign code and may raise anything, SystemExit included
             return Raised(describe(error, final_on=declaration.final_on), error)
-        return _NOTHING if value is None else self._returned(value)
+        return _NOTHING if value is None else self._returned(run, value)
+
+    def _items(self, batch: Batch) -> list[Any]:
+        """What the processor is given for the jobs of a batch; those whose data does not fit have their outcome."""
+        batch.leave()
+        binding, items = batch.declaration.binding, []
+        for at, run in enumerate(batch.runs):
+            try:
+                [item], _ = binding.arguments(run.job.data_text, self._seen(run) if binding.takes_run else None)
+            except Exception as error:  # noqa: BLE001 - as above
+                batch.outcomes[at] = _refused(error)
+            else:
+                items.append(item)
+        return items
+
+    def _share(self, batch: Batch, value: Any) -> None:
+        """Give each job of a batch its own of what the processor returned: a result, or an error for it alone."""
+        places = [at for at, outcome in enumerate(batch.outcomes) if outcome is None]
+        if not isinstance(value, list | tuple) or len(value) != len(places):
+            given = f"a list of {len(value)}" if isinstance(value, list | tuple) else type(value).__name__
+            error = DataError(f"a batch of {len(places)} returns None or a list of as many results, not {given}")
+            # The work is done, as below.
+            value = [Returned(None, describe(error, FailureKind.RESULT))] * len(places)
+        for at, its in zip(places, value, strict=True):
+            if isinstance(its, BaseException):
+                batch.outcomes[at] = Raised(describe(its, final_on=batch.declaration.final_on), its)
+            elif isinstance(its, Returned):
+                batch.outcomes[at] = its
+            else:
+                batch.outcomes[at] = _NOTHING if its is None else self._kept(its)
 
     async def _call_in_thread(self, run: Run, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         try:
@@ -106,9 +143,19 @@ class Attempt:
         """What the processor sees of its run."""
         return (ActiveJob if run.declaration.mode is Mode.ASYNC else SyncActiveJob)(run, self._teller)
 
-    def _returned(self, value: Any) -> Returned:
+    def _returned(self, run: Run, value: Any) -> Returned:
+        if run.declaration.batch:
+            self._share(cast(Batch, run), value)
+            return _NOTHING
+        return self._kept(value)
+
+    def _kept(self, value: Any) -> Returned:
         try:
             return Returned(codec.encode(value, "result", limit=self._data_limit))
         except Exception as error:  # noqa: BLE001 - values of foreign classes
             # The work is done: it must not be done again because of what it returned.
             return Returned(None, describe(error, FailureKind.RESULT))
+
+
+def _refused(error: Exception) -> Raised:
+    return Raised(msgspec.structs.replace(describe(error, FailureKind.REFUSED), final=True), error)

@@ -15,7 +15,7 @@ from muskox.core.job import Job
 from muskox.core.seam import World
 from muskox.store.protocol import Store, Want
 
-__all__ = ["Claimer", "GiveBack", "Lookout"]
+__all__ = ["Claimer", "GiveBack", "InTurn", "Lookout"]
 
 MOST = 400
 """Jobs in one claim; larger ones gain little and take longer to run out."""
@@ -39,7 +39,10 @@ class _Ask(NamedTuple):
 
 
 class Claimer:
-    """A duty that is run by two loops at once: each turn is one claim."""
+    """A duty that is run by two loops at once: each turn is one claim.
+
+    `mark` tells the tickets of several claimers of one worker apart.
+    """
 
     def __init__(
         self,
@@ -53,7 +56,9 @@ class Claimer:
         held: Callable[[], int],
         arrived: Arrived,
         starved: Callable[[], None],
+        mark: str = "",
     ) -> None:
+        self._mark = mark
         self._store = store
         self._world = world
         self._wants = list(wants)
@@ -129,8 +134,19 @@ class Claimer:
             ask = self._unanswered.pop()
             if now - ask.since < self._lease / 2:
                 return ask
-        room = self.room() if self.hungry and not self.closed else 0
-        return _Ask(str(next(self._tickets)), room, now) if room > 0 else None
+        room = self.room() if self.hungry and self._wants and not self.closed else 0
+        return _Ask(f"{self._mark}{next(self._tickets)}", room, now) if room > 0 else None
+
+
+class InTurn:
+    """A duty: several claimers one after another, so that one claim of theirs is on its way at a time."""
+
+    def __init__(self, claimers: Sequence[Claimer]) -> None:
+        self._claimers = list(claimers)
+
+    async def turn(self) -> float | None:
+        rests = [await claimer.turn() for claimer in self._claimers]
+        return min((rest for rest in rests if rest is not None), default=None)
 
 
 class GiveBack:

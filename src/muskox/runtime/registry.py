@@ -48,6 +48,10 @@ class Declaration:
     priority: int = 0
     backoff: CustomBackoff | None = None
     final_on: tuple[type[BaseException], ...] = ()
+    batch: int = 0
+    """So many jobs at once at most; 0 for a processor that takes them one by one."""
+    wait: float = 0.0
+    """For so many seconds a batch is gathered that is not full."""
 
     @property
     def where(self) -> str:
@@ -83,6 +87,8 @@ class Registry:
     _listeners: list[tuple[str, str | None, Listener]] = field(default_factory=list)
     _retentions: dict[str, Retention] = field(default_factory=dict)
     _schedules: dict[str, Intent] = field(default_factory=dict)
+    takes_batches: bool = False
+    """Whether any processor does."""
     _beside: dict[str, Beside] = field(default_factory=dict)
 
     def declare(self, declaration: Declaration) -> None:
@@ -98,6 +104,7 @@ class Registry:
                 f"queue {declaration.queue!r} already has {what}: {taken.where}; give {declaration.where} another name"
             )
         self._processors[key] = declaration
+        self.takes_batches = self.takes_batches or declaration.batch > 0
 
     def schedule(self, intent: Intent) -> None:
         """Take a schedule; raises `DeclarationError` when its name is taken."""
@@ -147,6 +154,30 @@ class Registry:
             if its:
                 wants.append(Want(queue, names, stalls))
         return wants
+
+    def single_wants(self, queues: Iterable[str]) -> list[Want]:
+        """As `wants`, without the names of processors that take batches, where names are said at all."""
+        queues = list(queues)
+        batches = {(one.queue, one.name) for one in self.batched(queues)}
+        found = []
+        for want in self.wants(queues):
+            if want.names is None:
+                found.append(want)
+            elif names := frozenset(name for name in want.names if (want.queue, name) not in batches):
+                found.append(Want(want.queue, names, want.max_stalls))
+        return found
+
+    def want_of(self, declaration: Declaration) -> Want:
+        """What a worker for one processor can run."""
+        assert declaration.name is not None, "default processors want many names"
+        stalls = declaration.options.max_stalls
+        named = {} if stalls is None else {declaration.name: stalls}
+        return Want(declaration.queue, frozenset({declaration.name}), named)
+
+    def batched(self, queues: Iterable[str]) -> list[Declaration]:
+        """The processors of these queues that take batches, in the order of declaration."""
+        asked = set(queues)
+        return [one for (queue, _), one in self._processors.items() if queue in asked and one.batch]
 
     def listen(self, kind: str, queue: str | None, listener: Listener) -> None:
         """Have `listener` called for events of a kind, of one queue or of all."""

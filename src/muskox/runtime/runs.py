@@ -14,6 +14,7 @@ from muskox.core import life
 from muskox.core.job import Job, Lease, Options
 from muskox.core.life import Interrupted, Outcome, Returned, Rules, Settlement, decide
 from muskox.core.seam import World
+from muskox.runtime.batches import Batch, Gathering, batch_of
 from muskox.runtime.deadlines import Deadlines
 from muskox.runtime.listeners import Hearing
 from muskox.runtime.registry import Declaration, Registry
@@ -49,12 +50,18 @@ class Runs:
         self._ended = 0
         self._loop = asyncio.get_running_loop()
         self._held: dict[int, Run] = {}
+        self._gatherings: dict[Declaration, Gathering] = {}
+        self._batches: set[Batch] = set()
         self._plans: dict[_Key, tuple[Declaration, Rules]] = {}
         self.closed = False
 
     def join(self, slots: Slots, settler: Settler, deadlines: Deadlines, teller: Teller, hearing: Hearing) -> None:
         """Put in the parts that runs are handed to."""
         self.slots, self.settler, self.deadlines, self.teller, self.hearing = slots, settler, deadlines, teller, hearing
+
+    def gather(self, gatherings: Sequence[Gathering]) -> None:
+        """Have the jobs of these processors gathered; those of others that take batches go on as they arrive."""
+        self._gatherings = {gathering.declaration: gathering for gathering in gatherings}
 
     def held(self) -> list[Run]:
         """Every run whose lease must be kept alive; may be called from any thread."""
@@ -73,8 +80,28 @@ class Runs:
             self.hearing.hear_active(jobs)
         if self.closed:
             self.give_back(runs)
+        elif self._registry.takes_batches:
+            self._sort(runs, since)
         else:
             self.slots.give(runs)
+
+    def _sort(self, runs: Sequence[Run], since: float) -> None:
+        """Give runs to the slots, or to where they are gathered."""
+        self.slots.give([run for run in runs if not run.declaration.batch])
+        of_batches: dict[Declaration, list[Run]] = {}
+        for run in runs:
+            if run.declaration.batch:
+                of_batches.setdefault(run.declaration, []).append(run)
+        for declaration, its in of_batches.items():
+            if declaration in self._gatherings:
+                self._gatherings[declaration].arrived(its)
+            else:
+                self.begin([batch_of(its, since)])
+
+    def begin(self, runs: list[Run]) -> None:
+        """Give batches, and single runs, to the slots."""
+        self._batches.update(run for run in runs if isinstance(run, Batch))
+        self.slots.give(runs)
 
     def _take(self, job: Job, since: float) -> Run | None:
         key = job.queue, job.name, job.options, job.attempts
@@ -100,7 +127,7 @@ class Runs:
         return plan
 
     def give_back(self, runs: Sequence[Run]) -> None:
-        """Release runs that were not begun."""
+        """Release runs that were not begun, batches too."""
         for run in runs:
             self.ended(run, Interrupted())
 
@@ -111,7 +138,13 @@ class Runs:
         return len(runs)
 
     def ended(self, run: Run, outcome: Outcome) -> None:
-        """Decide what becomes of a job and have it written."""
+        """Decide what becomes of a job and have it written; of a batch, each of its jobs."""
+        if run.declaration.batch and isinstance(run, Batch):
+            run.leave()
+            self._batches.discard(run)
+            for one, its in run.ended(outcome):
+                self.ended(one, its)
+            return
         run.over = True
         if run.stop is Stop.LOST and type(outcome) is Interrupted:
             self._forget(run.lease)
@@ -168,13 +201,20 @@ class Runs:
                 log.warning("job %s is no longer ours: its run is told to stop", lease.job_id)
                 run.end(Stop.LOST)
                 self.deadlines.insist(run)
+        for batch in [one for one in self._batches if all(run.stop is not None for run in one.runs)]:
+            self._stop(batch, Stop.LOST)
 
     def interrupt_all(self) -> None:
         """Tell every run under way to stop, so that its job can be given back."""
         for run in self.held():
-            if run.halt is not None:
-                run.end(Stop.SHUTDOWN)
-                self.deadlines.insist(run)
+            self._stop(run, Stop.SHUTDOWN)
+        for batch in list(self._batches):
+            self._stop(batch, Stop.SHUTDOWN)
+
+    def _stop(self, run: Run, stop: Stop) -> None:
+        if run.halt is not None:
+            run.end(stop)
+            self.deadlines.insist(run)
 
     def abandon(self, run: Run) -> None:
         """Give up on a run that does not stop, whatever it does later."""

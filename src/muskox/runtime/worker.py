@@ -23,9 +23,10 @@ from muskox.core.events import QueueError
 from muskox.core.life import Settlement
 from muskox.core.seam import World
 from muskox.runtime.attempt import Attempt
+from muskox.runtime.batches import Gathering
 from muskox.runtime.beside import Companion
 from muskox.runtime.children import Children
-from muskox.runtime.claimer import Claimer, GiveBack, Lookout
+from muskox.runtime.claimer import Claimer, GiveBack, InTurn, Lookout
 from muskox.runtime.deadlines import INSISTENCE, Deadlines
 from muskox.runtime.declaring import Declaring
 from muskox.runtime.follower import Follower, follows
@@ -163,21 +164,17 @@ class Worker:
         deadlines = Deadlines(world, runs.abandon, self._wake_timer)
         self._slots = Slots(world, settings.concurrency, attempt, begun=deadlines.watch, ended=runs.ended)
         self._settler = Settler(store, teller, self._settled)
-        self._claimer = Claimer(
-            store, world, wants=self.wants, worker=self.id, lease=settings.lease, slots=settings.concurrency,
-            held=runs.load, arrived=runs.arrived, starved=self._starved,
-        )  # fmt: skip
         runs.join(self._slots, self._settler, deadlines, teller, self._hearing)
-        self._lookout = Lookout(
-            store, world, [want.queue for want in self.wants], poll=settings.poll, retry=self._look_again
-        )
+        queues = [want.queue for want in self.wants]
+        self._claimer = self._claimer_of(self._registry.single_wants(queues), settings.concurrency, runs.load)
+        self._lookout = Lookout(store, world, queues, poll=settings.poll, retry=self._look_again)
         self._presence = Presence(store, self._record, self._hearing.hear)
         self._keeper = LeaseKeeper(self._store_here, world, lease=settings.lease, held=runs.held, lost=runs.lost)
         self._settling = self._loop(self._settler)
         self._timing = self._loop(deadlines)
         self._looking_out = self._loop(self._lookout)
         # Two claims may be on their way: one batch runs while the next is fetched.
-        self._claiming = [self._loop(self._claimer), self._loop(self._claimer)]
+        self._claiming = [self._loop(self._claimer), self._loop(self._claimer), *self._assemble_batches(queues)]
         others: list[Duty] = [
             Promote(store),
             Recover(store, world, settings.lease, runs.recovered),
@@ -190,9 +187,37 @@ class Worker:
         if self._follower is not None:
             others.append(self._follower)
         self._loops = [
-            self._settling, self._timing, self._looking_out, *self._claiming, self._scheduling,
+            self._settling, self._timing, self._looking_out, *self._claiming, *self._gathering_loops, self._scheduling,
             *map(self._loop, others),
         ]  # fmt: skip
+
+    def _assemble_batches(self, queues: Sequence[str]) -> list[Loop]:
+        """What gathers batches, each with a claimer of its own; returns the loop that claims, if there are any."""
+        self._batch_claimers: list[Claimer] = []
+        self._gatherings = [
+            Gathering(one, self._world, give=self._runs.begin, wake=self._wake_gathering, room=self._wake_batches)
+            for one in self._registry.batched(queues)
+        ]
+        self._runs.gather(self._gatherings)
+        self._gathering_loops = [self._loop(gathering) for gathering in self._gatherings]
+        for number, its in enumerate(self._gatherings):
+            want = self._registry.want_of(its.declaration)
+            self._batch_claimers.append(self._claimer_of([want], its.declaration.batch, its.load, f"{number}-"))
+        return [self._loop(InTurn(self._batch_claimers))] if self._batch_claimers else []
+
+    def _wake_gathering(self) -> None:
+        for loop in self._gathering_loops:
+            loop.wake()
+
+    def _wake_batches(self) -> None:
+        for loop in self._claiming[2:]:
+            loop.wake()
+
+    def _claimer_of(self, wants: Sequence[Want], slots: int, held: Callable[[], int], mark: str = "") -> Claimer:
+        return Claimer(
+            self._store_here(), self._world, wants=wants, worker=self.id, lease=self.settings.lease, slots=slots,
+            held=held, arrived=self._runs.arrived, starved=self._starved, mark=mark,
+        )  # fmt: skip
 
     def _assemble_schedules(self, store: Store) -> list[Duty]:
         """The scheduler, in a loop that can be woken; returns the duties that go with it."""
@@ -239,8 +264,10 @@ class Worker:
             self._alarm.ring()
 
     def _look_again(self) -> None:
-        self._claimer.hungry = True
+        for claimer in (self._claimer, *self._batch_claimers):
+            claimer.hungry = True
         self._claiming[0].wake()
+        self._wake_batches()
 
     def _record(self) -> WorkerRecord:
         return WorkerRecord(
@@ -268,6 +295,10 @@ class Worker:
     async def _wind_down(self) -> None:
         """Claim no more, let runs end, give the rest back, write it all."""
         self._claimer.closed = self._runs.closed = self._scheduler.closed = True
+        for claimer in self._batch_claimers:
+            claimer.closed = True
+        for gathering in self._gatherings:
+            self._runs.give_back(gathering.take_back())
         for companion in self._companions:
             companion.closed = True
         self._runs.give_back(self._slots.take_back())
@@ -286,11 +317,14 @@ class Worker:
         assert self._alarm is not None
         until = self._world.monotonic() + seconds
         while self._stop < urgent and (left := until - self._world.monotonic()) > 0:
-            if quiet is None and self._slots.running == 0 and self._claimer.idle:
+            if quiet is None and self._slots.running == 0 and self._claims_nothing():
                 return
             if quiet is not None and quiet():
                 return
             await self._alarm.sleep(min(left, 0.02))
+
+    def _claims_nothing(self) -> bool:
+        return self._claimer.idle and all(claimer.idle for claimer in self._batch_claimers)
 
     async def _close(self) -> None:
         await self._keeper.close()
