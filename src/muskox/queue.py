@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypedDict, Unpack
 
+from muskox.cancelling import cancel_added_before, cancellable, microseconds
 from muskox.core import codec
 from muskox.core.backoff import Backoff
 from muskox.core.errors import OptionError
@@ -265,10 +266,22 @@ class Queue:
         """End a job that has not ended; a run is told to stop and what it settles later changes nothing."""
         return await self._move("cancel", id, lambda store: store.cancel(Selection(self.name, ids=(_id(id),))))
 
-    async def cancel_all(self, name: str | None = None) -> int:
-        """End all jobs that have not ended, or those of one name, as `cancel` does; returns how many."""
-        states = (JobState.WAITING, JobState.DELAYED, JobState.BLOCKED, JobState.ACTIVE)
+    async def cancel_all(
+        self,
+        name: str | None = None,
+        *,
+        state: JobState | str | Collection[JobState | str] | None = None,
+        added_before: datetime | None = None,
+    ) -> int:
+        """End all jobs that have not ended, as `cancel` does; returns how many.
+
+        Only those of a name, in some state (waiting, delayed, blocked, active), added before an aware moment, where
+        these are given. In steps of some hundred jobs: cut short, say it again.
+        """
+        states = cancellable(_states(state))
         chosen = Selection(self.name, states=states, names=_names(name), limit=BATCH)
+        if added_before is not None:
+            return await cancel_added_before(await self._open(), chosen, microseconds(added_before))
         return await self._all(lambda store: store.cancel(chosen))
 
     async def remove(self, id: str) -> bool:

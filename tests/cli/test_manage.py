@@ -116,3 +116,16 @@ def test_what_is_not_allowed_is_said_with_its_exit_code(run: Run, code: int, arg
     result = run(*args)
 
     assert (result.exit_code, said in result.stderr) == (code, True), result.stderr
+
+
+def test_jobs_are_cancelled_by_state_and_age(run: Run) -> None:
+    waiting = added(run, "email", "welcome", "{}")
+    delayed = added(run, "email", "welcome", "{}", "--delay", "3600")
+
+    old = run("cancel", "email", "--all", "--added-before", "2020-01-01", "--yes")
+    assert old.stdout == "0 cancelled\n"
+    assert run("cancel", "email", "--all", "--state", "delayed", "--yes").stdout == "1 cancelled\n"
+    assert (job(run, waiting)["state"], job(run, delayed)["state"]) == ("waiting", "cancelled")
+    assert run("cancel", "email", "--all", "--added-before", "2100-01-01T12:00+01:00", "-y").stdout == "1 cancelled\n"
+    assert run("cancel", "email", waiting, "--state", "waiting").exit_code == 2
+    assert run("cancel", "email", "--all", "--added-before", "soon").exit_code == 2

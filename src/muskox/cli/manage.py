@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from muskox.cli.family import OnStore, on_store, speak
 __all__ = ["add", "cancel", "promote", "remove", "retry"]
 
 _STATES = [state.value for state in JobState]
+_UNENDED = ["waiting", "delayed", "blocked", "active"]
 _YES = click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
 
 
@@ -82,22 +84,43 @@ def promote(ox: Muskox, queue: str, ids: tuple[str, ...], *, every: bool, name: 
     render.say(f"{speak(ox, work)} promoted")
 
 
+def _moment(_: click.Context, option: click.Parameter, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise OptionError(f"{option.opts[0]} {text!r} is no moment; write it as 2026-03-28T12:00") from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
 @click.command(cls=OnStore)
 @on_store
 @click.argument("queue")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All jobs of the queue that have not ended.")
 @click.option("--name", help="With --all: only jobs of this name.")
+@click.option("--state", "states", type=click.Choice(_UNENDED),
+              multiple=True, help="With --all: only jobs in this state; may be repeated.")  # fmt: skip
+@click.option("--added-before", metavar="MOMENT", callback=_moment,
+              help="With --all: only jobs added before 2026-03-28T12:00 UTC, say, or +01:00.")  # fmt: skip
 @_YES
-def cancel(ox: Muskox, queue: str, ids: tuple[str, ...], *, every: bool, name: str | None, yes: bool) -> None:
+def cancel(
+    ox: Muskox, queue: str, ids: tuple[str, ...], *, every: bool, name: str | None, states: tuple[str, ...],
+    added_before: datetime | None, yes: bool,
+) -> None:  # fmt: skip
     """End jobs that have not ended; a run is told to stop."""
     _check(ids, every=every, name=name)
+    if not every and (states or added_before):
+        raise OptionError("--state and --added-before narrow --all down and say nothing without it; add --all")
     if every and not yes:
         _ask(f"Cancel all jobs of queue {queue} that have not ended?")
 
     async def work(ox: Muskox) -> int:
         line = ox.queue(queue)
-        return await line.cancel_all(name) if every else len([await line.cancel(id) for id in ids])
+        if every:
+            return await line.cancel_all(name, state=states or None, added_before=added_before)
+        return len([await line.cancel(id) for id in ids])
 
     render.say(f"{speak(ox, work)} cancelled")
 
