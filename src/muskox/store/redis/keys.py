@@ -5,7 +5,7 @@ One hash tag holds a store together, made of its prefix: every key begins with
 concerns several queues is still one step. A queue's name has no colon, an id or a job name
 comes last, so no two things share a key.
 
-    {p}:meta             hash    stamp, clock, next event, turn of the aged, layout
+    {p}:meta             hash    figures (stamp, clock, next event, turn of the aged), layout
     {p}:queues           zset    queues in the order of their making
     {p}:paused           set     queues from which nothing is claimed
     {p}:idle             hash    queues (and "!" for events) in which somebody waits for a hint
@@ -14,7 +14,7 @@ comes last, so no two things share a key.
     {p}:workers, :beats  hash, zset   records of workers, and when they last beat
     {p}:tickets:WORKER   hash    the last claims of a worker; with a time to live, like no other key
     {p}:jobs:Q           hash    id → record
-    {p}:counts:Q         hash    number of a state and job name → how many; waiting → how many in all
+    {p}:counts:Q         hash    number of a state and job name → how many
     {p}:open:Q           zset    lines that have something: priority:name by priority
     {p}:line:Q:P:NAME    list    stamp and id of waiting jobs
     {p}:early:Q:P:NAME   zset    the same of those that became due, by the moment they were
@@ -33,6 +33,8 @@ comes last, so no two things share a key.
 
 from __future__ import annotations
 
+from muskox.store.redis.ids import short
+
 __all__ = ["Keys"]
 
 
@@ -48,7 +50,7 @@ class Keys:
         return f"{self.tag}jobs:{queue}".encode()
 
     def log(self, queue: str, id: str) -> bytes:
-        return f"{self.tag}log:{queue}:{id}".encode()
+        return f"{self.tag}log:{queue}:".encode() + short(id)
 
     def ledger(self, name: str) -> bytes:
         return f"{self.tag}ledger:{name}".encode()

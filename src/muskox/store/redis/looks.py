@@ -72,8 +72,6 @@ def _count(now: int, its: Sequence[Any], runnable: dict[str, set[str | None]]) -
     totals = dict.fromkeys(_BY_NUMBER, 0)
     names: dict[str, dict[JobState, int]] = {}
     for field, figure in zip(figures[::2], figures[1::2], strict=True):
-        if field == b"waiting":
-            continue
         state, name = _BY_NUMBER[field[0] - 48], field[1:].decode()
         totals[state] += int(figure)
         names.setdefault(name, dict.fromkeys(_BY_NUMBER, 0))[state] = int(figure)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from muskox.store.protocol import Added, Packed
+from muskox.store.redis.ids import long, packable
 from muskox.store.redis.looks import log_lines
 from muskox.store.redis.records import LETTER, Reader, failure_text, options_text
 
@@ -16,7 +17,7 @@ def packed_jobs(queue: str, found: Sequence[Any]) -> list[Packed]:
     """Jobs from the answer of `pack.lua`."""
     reader = Reader(queue)
     return [
-        Packed(reader.job(id.decode(), record), arrival, reader.clear_at(record), tuple(log_lines(lines, 1)))
+        Packed(reader.job(long(id), record), arrival, reader.clear_at(record), tuple(log_lines(lines, 1)))
         for id, record, arrival, lines in zip(*(found[first::4] for first in range(4)), strict=True)
     ]
 
@@ -32,7 +33,7 @@ def travelling(one: Packed) -> tuple[Any, ...]:
     )  # fmt: skip
     lines = [part for line in one.lines for part in (line.at_us, line.text)]
     letter = LETTER[job.state]
-    return job.queue, job.id, letter, head, job.result_text or "", job.data_text, one.arrival_us, lines
+    return job.queue, packable(job.id), letter, head, job.result_text or "", job.data_text, one.arrival_us, lines
 
 
 def adopted(jobs: Sequence[Packed], known: dict[int, bytes]) -> list[Added]:

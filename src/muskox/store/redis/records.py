@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -15,6 +15,7 @@ from muskox.core.events import Event, Record, pack, unfold
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import NO_OPTIONS, Job, JobState, Lease, NewJob, Options
 from muskox.store.protocol import Added
+from muskox.store.redis.ids import longs, short, shorts
 
 __all__ = ["LETTER", "STATE", "Reader", "added", "events", "failure_text", "groups", "options_text", "packed"]
 
@@ -37,7 +38,6 @@ packed = msgspec.msgpack.Encoder().encode
 _options = msgspec.json.Decoder(Options)
 _failure = msgspec.json.Decoder(Failure)
 _json = msgspec.json.Encoder()
-_columns = msgspec.msgpack.Decoder(list[Any])
 _raw = msgspec.Raw
 
 _ACTIVE = 65
@@ -133,11 +133,11 @@ def groups(jobs: Sequence[NewJob]) -> list[tuple[Any, ...]]:
     for (queue, name, priority, delay, options), its in groupby(
         jobs, key=lambda job: (job.queue, job.name, job.priority, job.delay, job.options)
     ):
-        pairs = [text for job in its for text in (job.id, job.data)]
+        some = list(its)
         found.append((
             queue, name, priority, int(delay * 1_000_000) if delay > 0 else -1,
             options.attempts or 0, -1 if options.max_stalls is None else options.max_stalls,
-            options_text(options), pairs,
+            options_text(options), shorts([short(job.id) for job in some]), [job.data for job in some],
         ))  # fmt: skip
     return found
 
@@ -166,30 +166,23 @@ def added(jobs: Sequence[NewJob], now: int, known: dict[int, bytes]) -> list[Add
 # --- facts -----------------------------------------------------------------------------
 
 
-class _Kept(NamedTuple):
-    """A record of events, as it stands in the stream."""
+class _About(msgspec.Struct, array_like=True, gc=False):
+    """What a record of events says beside ids or text."""
 
-    first: int
-    size: int
     queue: str
     kind: str
     at: int
-    body: bytes
-    in_columns: bool
+    names: str | list[str] = ""
+    attempts: int | list[int] = 0
+    extras: list[str] | None = None
 
 
-def _kept(id: bytes, fields: Sequence[bytes]) -> _Kept:
-    last, _, size = id.partition(b"-")
-    return _Kept(
-        int(last) - int(size) + 1, int(size), fields[1].decode(), fields[3].decode(), int(fields[5]), fields[7],
-        fields[6] == b"m",
-    )  # fmt: skip
+_about = msgspec.msgpack.Decoder(_About)
 
 
-def _items(columns: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-    """The rows of a body that was packed by columns."""
-    ids, names, attempts = columns[:3]
-    extras = columns[3] if len(columns) > 3 else None
+def _items(about: _About, ids: list[str]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a record that was packed by columns."""
+    names, attempts, extras = about.names, about.attempts, about.extras
     for place, id in enumerate(ids):
         name = names if isinstance(names, str) else names[place]
         attempt = attempts if isinstance(attempts, int) else attempts[place]
@@ -207,8 +200,10 @@ def _split(extra: str) -> Iterable[bytes]:
 def events(records: Iterable[tuple[bytes, Sequence[bytes]]], after: int, queue: str | None) -> Iterator[Event]:
     """The facts in records of the stream whose offsets are greater than `after`, of one queue or of all."""
     for id, fields in records:
-        kept = _kept(id, fields)
-        if queue is not None and kept.queue != queue:
+        about = _about.decode(fields[1])
+        if queue is not None and about.queue != queue:
             continue
-        body = pack(list(_items(_columns.decode(kept.body)))) if kept.in_columns else kept.body.decode()
-        yield from unfold(Record(kept.first, kept.size, kept.queue, kept.kind, kept.at, body), after=after)
+        last, _, size = id.partition(b"-")
+        body = pack(list(_items(about, longs(fields[3])))) if fields[2] == b"i" else fields[3].decode()
+        record = Record(int(last) - int(size) + 1, int(size), about.queue, about.kind, about.at, body)
+        yield from unfold(record, after=after)

@@ -129,7 +129,7 @@ class _Kinds:
         key = job.queue, job.name, job.priority, job.delay, id(job.options)
         found = self._numbers.get(key)
         if found is None:
-            [(*kind, _)] = groups([job])
+            [(*kind, _, _)] = groups([job])
             self.found.append(tuple(kind))
             found = self._numbers[key] = len(self.found)
         return found

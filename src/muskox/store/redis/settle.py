@@ -12,6 +12,7 @@ from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Lease
 from muskox.core.life import Complete, Settlement
 from muskox.store.protocol import Note
+from muskox.store.redis.ids import Seen, packable, shorts
 from muskox.store.redis.records import failure_text
 
 __all__ = ["Settling", "fences", "leases_by_queue", "notes"]
@@ -22,13 +23,13 @@ _json = msgspec.json.Encoder()
 class Settling:
     """Settlements as `settle.lua` takes them, and which lease has which number in its answer."""
 
-    def __init__(self, settlements: Sequence[Settlement]) -> None:
+    def __init__(self, settlements: Sequence[Settlement], seen: Seen) -> None:
         plain = [one for one in settlements if type(one) is Complete and one.keep is None and one.unkept is None]
         others: list[Settlement] = []
         if len(plain) < len(settlements) or len({one.lease.token for one in plain}) < len(plain):
             plain, others = _apart(settlements)
         its = _by_queue(plain)
-        self.asked = [[_together(queue, done) for queue, done in its], [_alone(one) for one in others]]
+        self.asked = [[_together(queue, done, seen) for queue, done in its], [_alone(one) for one in others]]
         done = [one.lease for _, its_done in its for one in its_done]
         self.fences = fences(done)
         """The fences of the plain ones, which the packing of ours and theirs has no common form for."""
@@ -59,11 +60,11 @@ def _by_queue(plain: list[Complete]) -> list[tuple[str, list[Complete]]]:
     return [(queue, [one for one in plain if one.lease.queue == queue]) for queue in sorted(queues)]
 
 
-def _together(queue: str, done: list[Complete]) -> tuple[Any, ...]:
+def _together(queue: str, done: list[Complete], seen: Seen) -> tuple[Any, ...]:
     results = [one.result or "" for one in done]
     return (
         queue,
-        [one.lease.job_id for one in done],
+        shorts(seen.short(one.lease.job_id for one in done)),
         results if any(results) else False,
     )
 
@@ -71,7 +72,7 @@ def _together(queue: str, done: list[Complete]) -> tuple[Any, ...]:
 def _alone(one: Settlement) -> tuple[Any, ...]:
     """queue, kind, id, fence, µs to keep or wait, failure, result, what the fact says more, whether it is a stall."""
     lease = one.lease
-    about = lease.queue, type(one).__name__.lower(), lease.job_id, lease.token
+    about = lease.queue, type(one).__name__.lower(), packable(lease.job_id), lease.token
     match one:
         case life.Complete(_, result, unkept, keep):
             return (*about, _keep(keep), failure_text(unkept), result or "", "", 0)
@@ -107,7 +108,7 @@ def leases_by_queue(leases: Sequence[Lease]) -> tuple[list[Any], list[Lease]]:
     """Leases as `renew.lua` takes them, and in the order in which it counts them."""
     queues = dict.fromkeys(lease.queue for lease in leases)
     its = {queue: [lease for lease in leases if lease.queue == queue] for queue in queues}
-    groups = [(queue, [lease.job_id for lease in some]) for queue, some in its.items()]
+    groups = [(queue, [packable(lease.job_id) for lease in some]) for queue, some in its.items()]
     return groups, [lease for some in its.values() for lease in some]
 
 
@@ -115,7 +116,7 @@ def notes(told: Sequence[Note], *, longest: int) -> list[Any]:
     """Notes as `annotate.lua` takes them; lines are cut to `longest` characters."""
     return [
         (
-            note.lease.queue, note.lease.job_id, note.lease.token, note.progress or "", note.data or "",
+            note.lease.queue, packable(note.lease.job_id), note.lease.token, note.progress or "", note.data or "",
             [line[:longest] for line in note.lines],
         )
         for note in told

@@ -38,6 +38,7 @@ from muskox.store.protocol import (
 from muskox.store.redis import looks, moving, schedules, settle
 from muskox.store.redis.audit import audit
 from muskox.store.redis.hub import EVENTS, Hub
+from muskox.store.redis.ids import Seen, long, packable, short
 from muskox.store.redis.keys import Keys
 from muskox.store.redis.link import Command, Link
 from muskox.store.redis.location import Location, parse
@@ -73,6 +74,7 @@ class RedisStore:
         self._keys = Keys(location.prefix)
         self._link = Link(location)
         self._hub = Hub(location, world, self._link.dialer, self._keys.hints, self._arm)
+        self._seen = Seen()
         self._opened = False
 
     # --- opening -----------------------------------------------------------------
@@ -157,17 +159,17 @@ class RedisStore:
                 break
         if len(found) < 2 * limit and not more:
             self._hub.armed(queues, mark)
+        ids, records = self._seen.read(found[::2]), found[1::2]
         if not places:
             read = Reader(queues[0]).job
-            return [read(found[at].decode(), found[at + 1]) for at in range(0, len(found), 2)]
+            return [read(id, record) for id, record in zip(ids, records, strict=True)]
         readers = [Reader(queue) for queue in queues]
-        pairs = zip(places, found[::2], found[1::2], strict=True)
-        return [readers[place - 1].job(id.decode(), record) for place, id, record in pairs]
+        return [readers[place - 1].job(id, record) for place, id, record in zip(places, ids, records, strict=True)]
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Lease]:
         if not settlements:
             return []
-        settling = settle.Settling(settlements)
+        settling = settle.Settling(settlements, self._seen)
         return settling.lost(await self._lasting_step("settle", settling.asked, settling.fences))
 
     async def renew(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
@@ -192,7 +194,7 @@ class RedisStore:
     async def recover(self, *, limit: int = 1000) -> list[Recovered]:
         found = await self._step("recover", (limit, DEFAULT_MAX_STALLS, _DELAYS))
         return [
-            Recovered(Reader(queue.decode()).job(id.decode(), record), worker.decode() or None)
+            Recovered(Reader(queue.decode()).job(long(id), record), worker.decode() or None)
             for queue, id, record, worker in zip(*(found[first::4] for first in range(4)), strict=True)
         ]
 
@@ -222,7 +224,7 @@ class RedisStore:
             return 0
         total, position = 0, (1, 1, 0)
         while position[0] and total < selection.limit:
-            ids = False if selection.ids is None else list(selection.ids)
+            ids = False if selection.ids is None else [packable(id) for id in selection.ids]
             names = list(selection.names) or False
             left = selection.limit - total
             moved, *place = await self._step(verb, (selection.queue, ids, states, names, left, *position))
@@ -231,7 +233,7 @@ class RedisStore:
 
     async def update(self, queue: str, id: str, data: str) -> Job | None:
         states = "".join(LETTER[state] for state in MOVES["update"])
-        record = await self._step("update", (queue, id, data, states))
+        record = await self._step("update", (queue, packable(id), data, states))
         return Reader(queue).job(id, record) if record else None
 
     async def pause(self, queue: str, paused: bool) -> bool:
@@ -271,7 +273,7 @@ class RedisStore:
     async def get(self, queue: str, ids: Sequence[str]) -> list[Job | None]:
         if not ids:
             return []
-        records = await self._link.ask(b"HMGET", self._keys.jobs(queue), *ids)
+        records = await self._link.ask(b"HMGET", self._keys.jobs(queue), *map(short, ids))
         reader = Reader(queue)
         return [reader.job(id, record) if record else None for id, record in zip(ids, records, strict=True)]
 
@@ -283,11 +285,12 @@ class RedisStore:
         names, reader, jobs = list(selection.names) or False, Reader(selection.queue), list[Job]()
         while place < len(states) and len(jobs) < selection.limit:
             left = selection.limit - len(jobs)
-            asked = (selection.queue, LETTER[states[place]], names, left, ended or False)
+            after_id = [packable(part) if isinstance(part, str) else part for part in ended or ()]
+            asked = (selection.queue, LETTER[states[place]], names, left, after_id or False)
             rows, end = await self._step("find", asked)
-            jobs += [reader.job(id.decode(), record) for id, record in zip(rows[::2], rows[1::2], strict=True)]
+            jobs += [reader.job(long(id), record) for id, record in zip(rows[::2], rows[1::2], strict=True)]
             place, ended = (place, end) if end else (place + 1, None)
-            ended = ended and [part.decode() if isinstance(part, bytes) else part for part in ended]
+            ended = ended and [long(part) if isinstance(part, bytes) else part for part in ended]
         return Found(jobs, looks.write_cursor(place, ended or []) if place < len(states) else None)
 
     async def _find_by_ids(self, selection: Selection, ids: Sequence[str]) -> list[Job]:
@@ -301,7 +304,7 @@ class RedisStore:
         ]
 
     async def standing(self, queue: str, id: str, *, names: Collection[str] | None, most: int) -> Standing | None:
-        asked = queue, id, False if names is None else list(names), most
+        asked = queue, packable(id), False if names is None else list(names), most
         return looks.standing(queue, id, await self._step("standing", asked))
 
     async def logs(self, queue: str, id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:

@@ -1,7 +1,7 @@
 -- add.lua · store new jobs in the order given, all of them; known ids are left as they are
 -- needs  adding
 -- ASKED  per group of jobs alike: queue, name, priority, delay in µs, attempts, max_stalls, options,
---        ids and data in turn
+--        ids, data
 -- RETURNS  now, then number (from 1) and record of each job whose id was known
 
 begin()

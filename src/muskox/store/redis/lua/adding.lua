@@ -1,37 +1,34 @@
 -- adding.lua · how new jobs are stored; part of every step that does
 
 -- Store jobs that are alike, in their order; a known id is left as it is. `group` is queue, name, priority, delay in µs
--- (-1: none), attempts, max_stalls, options, and ids and data in turn. Jobs are numbered on from `number`, and `known`
--- is given number and record of each whose id was known. Gives the number of the last.
+-- (-1: none), attempts, max_stalls, options, ids, data. Jobs are numbered on from `number`, and `known` is given number
+-- and record of each whose id was known. Gives the number of the last.
 local function add_alike(group, number, known)
-  local queue, name, priority, delay = group[1], group[2], group[3], group[4]
-  local jobs, pairs_ = P .. 'jobs:' .. queue, group[8]
-  local delayed = delay >= 0
+  local queue, name, priority, delay, ids, data = group[1], group[2], group[3], group[4], group[8], group[9]
+  local jobs, delayed, size = P .. 'jobs:' .. queue, delay >= 0, #ids
   local head = { name, priority, now, group[5], group[6], group[7], 0, 0, 0, 0, '', 0, 0, 0, 0, '', '' }
   if delayed then head[DUE] = now + delay end
-  local text = middle(write_head(head), '')
-  local line = line_of(head)
-  local new, seen = {}, {}
-  know_queue(queue)
-  for first = 1, #pairs_, 2 * CHUNK do
-    local ids, last = {}, math.min(first + 2 * CHUNK - 1, #pairs_)
-    for i = first, last, 2 do ids[#ids + 1] = pairs_[i] end
-    local there = call('HMGET', jobs, unpack(ids))
+  local text, line = middle(write_head(head), ''), line_of(head)
+  local new, seen, is_new_line = {}, {}, false
+  for first = 1, size, CHUNK do
+    local last = math.min(first + CHUNK - 1, size)
+    -- One job alone needs no look before it is written.
+    local there = size > 1 and call('HMGET', jobs, unpack(ids, first, last)) or {}
     local fields, places, made = {}, {}, 0
-    for i, id in ipairs(ids) do
-      number = number + 1
-      local v = there[i] or seen[id]
+    for i = first, last do
+      local id = ids[i]
+      local v = there[i - first + 1] or seen[id]
       if v then
-        known[#known + 1] = number
+        known[#known + 1] = number + i
         known[#known + 1] = v
       else
         made = made + 1
         if delayed then
-          v = 'D\0\0\0\0\0\0\0' .. text .. pairs_[first + 2 * i - 1]
+          v = 'D\0\0\0\0\0\0\0' .. text .. data[i]
           places[2 * made - 1], places[2 * made] = head[DUE], id
         else
           local seven_bytes = seven(take_stamps(1))
-          v = 'W' .. seven_bytes .. text .. pairs_[first + 2 * i - 1]
+          v = 'W' .. seven_bytes .. text .. data[i]
           places[made] = seven_bytes .. id
         end
         fields[2 * made - 1], fields[2 * made] = id, v
@@ -39,12 +36,18 @@ local function add_alike(group, number, known)
         seen[id] = v
       end
     end
+    if size == 1 and call('HSETNX', jobs, fields[1], fields[2]) == 0 then
+      known[#known + 1] = number + 1
+      known[#known + 1] = call('HGET', jobs, fields[1])
+      return number + 1
+    end
     if made > 0 then
-      call('HSET', jobs, unpack(fields))
+      if size > 1 then call('HSET', jobs, unpack(fields)) end
       if delayed then
         call('ZADD', P .. 'delayed:' .. queue, unpack(places))
       else
-        call('RPUSH', P .. 'line:' .. queue .. ':' .. line, unpack(places))
+        -- A line that was there before is among the open ones, and its queue among the known ones.
+        is_new_line = call('RPUSH', P .. 'line:' .. queue .. ':' .. line, unpack(places)) == made or is_new_line
       end
     end
   end
@@ -52,9 +55,10 @@ local function add_alike(group, number, known)
     count(queue, name, nil, delayed and 'D' or 'W', #new)
     tell(queue, delayed and 'delayed' or 'waiting', new, name, 0)
     if not delayed then
-      call('ZADD', P .. 'open:' .. queue, priority, line)
+      if is_new_line then call('ZADD', P .. 'open:' .. queue, priority, line) end
       woken[queue] = true
     end
+    if delayed or is_new_line then know_queue(queue) end
   end
-  return number
+  return number + size
 end

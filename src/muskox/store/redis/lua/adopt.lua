@@ -1,4 +1,5 @@
 -- adopt.lua · store jobs of another store as they are there; known ids are left as they are
+-- needs  records
 -- ASKED  per job: queue, id, state, head, result, data, arrival, lines of its log (moment and text in turn)
 -- RETURNS  number (from 1) and record of each job whose id was known
 

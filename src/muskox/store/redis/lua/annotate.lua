@@ -1,4 +1,5 @@
 -- annotate.lua · write what runs tell of their jobs: progress, data, lines of their logs
+-- needs  records
 -- ASKED  per note: queue, id, fence, progress or "", data or "", lines
 --        the last two: most lines of a log, and what is said in the place of all further ones
 -- RETURNS  the numbers of those whose leases were lost, counted from 1

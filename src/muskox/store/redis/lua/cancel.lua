@@ -1,4 +1,7 @@
 -- cancel.lua · end selected jobs that have not ended; the lease of an active one is lost by that
+-- needs  records
+-- needs  lines
+-- needs  leases
 -- needs  walk
 -- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
 -- May run without memory to spare.

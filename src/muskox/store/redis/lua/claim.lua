@@ -1,4 +1,7 @@
 -- claim.lua · move waiting jobs to active, each with a lease and a fence of its own
+-- needs  records
+-- needs  lines
+-- needs  leases
 -- ASKED  worker, lease in µs, limit, ticket, then per want: queue, names or false, stalls allowed by name or false
 -- RETURNS  1 when more may wait behind what was skipped, number of the want of each job (empty: all of the first),
 --          id and record of each job in turn
@@ -313,7 +316,8 @@ local function move(want, ids, vs, first)
     call('HSET', P .. 'jobs:' .. queue, unpack(fields, from, math.min(from + 2 * CHUNK - 1, 2 * size)))
   end
   local fence = seven(first)
-  call('HSET', P .. 'claims:' .. queue, fence, pack(ids))
+  local packed = pack(ids)
+  call('HSET', P .. 'claims:' .. queue, fence, packed)
   call('HSET', P .. 'left:' .. queue, fence, size)
   call('ZADD', P .. 'active:' .. queue, now + lease, fence)
   if one_name then
@@ -321,8 +325,23 @@ local function move(want, ids, vs, first)
   else
     for i = 1, size do count(queue, names[i], 'W', 'A', 1) end
   end
-  tell(queue, 'active', ids, one_name and names[1] or names, one_attempt and attempts[1] or attempts)
+  names, attempts = one_name and names[1] or names, one_attempt and attempts[1] or attempts
+  tell(queue, 'active', ids, names, attempts, nil, packed)
   return records
+end
+
+-- Whether nothing waits in a queue any more: by the figures of its open lines, which may hold what was left behind.
+local function is_drained(queue)
+  local first, lines = 0, nil
+  repeat
+    lines = call('ZRANGE', P .. 'open:' .. queue, first, first + 9)
+    for _, line in ipairs(lines) do
+      local name = sub(line, string.find(line, ':', 1, true) + 1)
+      if tonumber(call('HGET', P .. 'counts:' .. queue, NUMBER.W .. name) or 0) > 0 then return false end
+    end
+    first = first + 10
+  until #lines < 10
+  return true
 end
 
 -- The order in which picks are given: queue by queue in turn, as pairs of want and place.
@@ -362,8 +381,9 @@ else
   end
 end
 
-for queue, left in pairs(write_counts()) do
-  if left == 0 then tell_text(queue, 'drained', 1, 'j', '[[]]') end
+write_counts()
+for place, want in ipairs(wants) do
+  if #picks[place].ids > 0 and is_drained(want[1]) then tell_text({ want[1], 'drained', now }, 1, 'j', '[[]]') end
 end
 local more = taken < limit and (skipped >= MOST_SKIPPED or not all_seen) and 1 or 0
 if taken < limit and more == 0 then

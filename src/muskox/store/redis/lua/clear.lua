@@ -1,4 +1,5 @@
 -- clear.lua · delete ended jobs whose time is over or that are too many, oldest first, and old events
+-- needs  records
 -- ASKED  how many at most, then per queue with a rule of its own: µs and count for completed, the same for failed
 --        and cancelled; last the rule for all others
 -- RETURNS  how many jobs

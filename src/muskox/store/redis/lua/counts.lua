@@ -1,4 +1,6 @@
 -- counts.lua · the figures of queues, and the live workers
+-- needs  records
+-- needs  lines
 -- ASKED  queues (none: all), µs for which a worker lives without a sign of life
 -- RETURNS  now, per queue: name, whether it is paused, figures (state and name, how many), lines with the arrival
 --          of their first; then per worker: moment and record

@@ -1,4 +1,7 @@
 -- find.lua · a page of jobs in one state
+-- needs  records
+-- needs  lines
+-- needs  leases
 -- ASKED  queue, state, names or false, how many at most, where the page before ended or false: for waiting jobs
 --        priority, arrival, 0 or 1 (became due, in line), stamp, id and line, for all others score and id
 -- RETURNS  id and record in turn, and where this page ends (nothing: the state has no more)

@@ -13,10 +13,20 @@ local STOPPING = {
   skip = { W = true, D = true, B = true, A = true },
   queue = { W = true, D = true, B = true },
 }
-local chosen, owners, added = {}, {}, {}
+local chosen, added = {}, {}
+
+-- The form in which a job's id is kept: of a UUID its bytes; see ids.py.
+local function short(id)
+  local digits = string.gsub(id, '-', '')
+  if #id ~= 36 or #digits ~= 32 or sub(id, 9, 9) .. sub(id, 14, 14) .. sub(id, 19, 19) .. sub(id, 24, 24) ~= '----'
+    or string.find(digits, '[^0-9a-f]') then
+    return id
+  end
+  return '\255' .. string.gsub(digits, '..', function(two) return string.char(tonumber(two, 16)) end)
+end
 
 local function state_of(queue, id)
-  local v = call('HGET', P .. 'jobs:' .. queue, id)
+  local v = call('HGET', P .. 'jobs:' .. queue, short(id))
   return v and sub(v, 1, 1)
 end
 
@@ -32,14 +42,13 @@ local function choose(owner, its, jobs)
     else
       stopped = stopping and (not known or stopping[known])
       its[S_LAST_JOB] = id
-      local pairs_, whose = chosen[kind], owners[kind]
-      if not pairs_ then
-        pairs_, whose = {}, {}
-        chosen[kind], owners[kind] = pairs_, whose
+      local these = chosen[kind]
+      if not these then
+        these = { ids = {}, data = {}, owners = {} }
+        chosen[kind] = these
       end
-      pairs_[#pairs_ + 1] = id
-      pairs_[#pairs_ + 1] = jobs[i + 2]
-      whose[#whose + 1] = owner
+      local place = #these.ids + 1
+      these.ids[place], these.data[place], these.owners[place] = short(id), jobs[i + 2], owner
     end
   end
   return skipped
@@ -72,10 +81,10 @@ end
 for kind, group in ipairs(kinds) do
   if chosen[kind] then
     local known, is_known = {}, {}
-    group[8] = chosen[kind]
+    group[8], group[9] = chosen[kind].ids, chosen[kind].data
     add_alike(group, 0, known)
     for i = 1, #known, 2 do is_known[known[i]] = true end
-    for number, owner in ipairs(owners[kind]) do
+    for number, owner in ipairs(chosen[kind].owners) do
       if not is_known[number] then added[owner] = added[owner] + 1 end
     end
   end

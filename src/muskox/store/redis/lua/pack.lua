@@ -1,4 +1,6 @@
 -- pack.lua · read the first jobs of a queue in a state, with all that is kept of them
+-- needs  records
+-- needs  lines
 -- ASKED  queue, state, how many at most
 -- RETURNS  per job: id, record, arrival, lines of its log
 -- Writes nothing.

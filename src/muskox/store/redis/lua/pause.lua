@@ -8,7 +8,7 @@ begin()
 know_queue(queue)
 local changed = call(paused and 'SADD' or 'SREM', P .. 'paused', queue)
 if changed == 1 then
-  tell_text(queue, paused and 'paused' or 'resumed', 1, 'j', '[[]]')
+  tell_text({ queue, paused and 'paused' or 'resumed', now }, 1, 'j', '[[]]')
   if not paused then woken[queue] = true end
 end
 finish()

@@ -1,4 +1,7 @@
 -- promote.lua · let selected delayed jobs wait, whatever their due; they arrive now
+-- needs  records
+-- needs  lines
+-- needs  leases
 -- needs  walk
 -- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
 -- May run without memory to spare.

@@ -1,4 +1,5 @@
 -- promote_due.lua · let due jobs wait; they arrive at the moment they were due
+-- needs  records
 -- ASKED  how many at most
 -- RETURNS  how many
 -- May run without memory to spare.

@@ -6,6 +6,6 @@
 begin()
 for _, fact in ipairs(ASKED) do
   know_queue(fact[1])
-  tell_text(fact[1], fact[2], 1, 'j', fact[3])
+  tell_text({ fact[1], fact[2], now }, 1, 'j', fact[3])
 end
 finish()

@@ -1,4 +1,7 @@
 -- recover.lua · take back active jobs whose lease ran out
+-- needs  records
+-- needs  lines
+-- needs  leases
 -- ASKED  how many at most, stalls allowed where nobody said, µs of delay by number of stalls
 -- RETURNS  per job: queue, id, record, worker
 -- May run without memory to spare.

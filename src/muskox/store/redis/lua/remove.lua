@@ -1,4 +1,7 @@
 -- remove.lua · delete selected jobs with their logs
+-- needs  records
+-- needs  lines
+-- needs  leases
 -- needs  walk
 -- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
 -- May run without memory to spare.

@@ -1,4 +1,6 @@
 -- renew.lua · let leases run on from now
+-- needs  records
+-- needs  leases
 -- ASKED  lease in µs, then per queue: queue, ids
 -- ARGV   4 the stamps of all fences, one after the other
 -- RETURNS  the numbers of those that were lost, counted from 1

@@ -1,4 +1,7 @@
 -- retry.lua · let selected jobs that failed or were cancelled wait again, with one more attempt
+-- needs  records
+-- needs  lines
+-- needs  leases
 -- needs  walk
 -- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
 -- May run without memory to spare.

@@ -1,4 +1,7 @@
 -- settle.lua · write what became of runs, each guarded by its lease
+-- needs  records
+-- needs  lines
+-- needs  leases
 -- ASKED  plain completions, per queue: queue, ids, results ("" for none) or false;
 --        then all else one by one: queue, kind, id, fence, µs to keep or wait (-1: not said), failure, result, what
 --        the fact says beside job and attempt (JSON), 1 when a failure counts as a stall

@@ -1,4 +1,6 @@
 -- standing.lua · where a job stands, and how many are claimed before it
+-- needs  records
+-- needs  lines
 -- ASKED  queue, id, names of those before it or false for any, how many are counted of each kind at most
 -- RETURNS  nothing when it is not there; else record, now, 1 when the queue is paused, how many of higher priority and
 --          how many of the same but earlier (of a waiting one), the end of the lease (of an active one, else "")

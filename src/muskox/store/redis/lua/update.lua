@@ -1,4 +1,5 @@
 -- update.lua · replace the data of a job whose state allows it
+-- needs  records
 -- ASKED  queue, id, data, states that allow it
 -- RETURNS  the record as it is now, or nothing when there is no such job
 

@@ -1,0 +1,27 @@
+-- records.lua · how records are read and made anew; part of every step that moves jobs
+
+local function number_of(stamp7)
+  return struct.unpack('>I7', stamp7)
+end
+
+-- The parts of a record: state, stamp, head as text, result, data.
+local function open_record(v)
+  local a, b, c, d, e, f, g = byte(v, 9, 15)
+  local head = 15 + a * 65536 + b * 256 + c
+  local result = head + ((d * 256 + e) * 256 + f) * 256 + g
+  return sub(v, 1, 1), sub(v, 2, 8), sub(v, 16, head), sub(v, head + 1, result), sub(v, result + 1)
+end
+
+local function read_head(text)
+  local head = unpack_text(text)
+  for i = #head + 1, 17 do head[i] = EMPTY[i] end
+  return head
+end
+
+local function seal(state, stamp7, head, result, data)
+  return state .. stamp7 .. middle(write_head(head), result) .. data
+end
+
+local function tell_one(queue, kind, id, head, extra)
+  tell(queue, kind, { id }, head[NAME], head[ATTEMPT], extra and { extra } or nil)
+end
