@@ -6,73 +6,120 @@ are off, and `link.py` keeps what is made.
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
+import hiredis
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as LostError
-from redis.exceptions import RedisError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from muskox.store.redis.location import Location
 
 __all__ = ["Dialer", "Talk"]
 
+_pack: Callable[..., bytes] = hiredis.pack_command
 
-class Talk:
-    """One connection, which answers in the order in which it was asked. Whoever is disturbed drops it."""
+
+class Talk(asyncio.Protocol):
+    """One connection, which answers in the order in which it was asked. Whoever is disturbed drops it.
+
+    The driver makes the connection and greets the server; then what comes is read here, since the driver's way
+    through streams costs more time than all else that Python does for a step.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._transport: asyncio.Transport | None = None
+        self._reader = hiredis.Reader(protocolError=InvalidResponse, replyError=ResponseError)
+        self._heard: deque[Any] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._lost: Exception | None = LostError("the connection was not yet made")
+
+    async def connect(self) -> None:
+        """Connect and greet the server."""
+        await self._connection.connect()  # type: ignore[no-untyped-call]
+        # Nothing is left to be read by the driver: it had the answers to all that it asked.
+        writer: Any = self._connection._writer  # noqa: SLF001 - there is no public way to it
+        writer.transport.set_protocol(self)
+        self._transport, self._lost = writer.transport, None
 
     @property
     def echoes(self) -> bool:
         """Whether it leads to itself, as a connection to a closed port of the same machine can in rare cases."""
-        writer = getattr(self._connection, "_writer", None)
-        ends = [writer.get_extra_info(end) for end in ("sockname", "peername")] if writer is not None else [None, ""]
-        return bool(ends[0] == ends[1])
+        its = self._transport
+        return its is not None and its.get_extra_info("sockname") == its.get_extra_info("peername")
 
     @property
     def usable(self) -> bool:
         """Whether it was still open when something was last heard of it."""
-        reader = getattr(self._connection, "_reader", None)
-        return reader is not None and not reader.at_eof() and reader.exception() is None
+        return self._lost is None
 
     async def ask(self, *command: bytes | str | int) -> Any:
         """Send a command and give its answer; an answer that is an error is raised and leaves the connection whole."""
-        await self.say(*command)
+        self.say(*command)
         return await self.hear()
 
-    async def say(self, *command: bytes | str | int) -> None:
+    def say(self, *command: bytes | str | int) -> None:
         """Send a command whose answer is heard later."""
-        if not self._connection.is_connected:
-            # The driver would connect anew without a word, and what was subscribed to would be forgotten.
+        if self._transport is None or self._lost is not None:
             raise LostError("the connection was lost before")
-        await self._connection.send_packed_command(self._connection.pack_command(*command), check_health=False)
+        self._transport.write(_pack(command))
 
     async def hear(self) -> Any:
         """Give the next answer."""
-        return await self._connection.read_response(disable_decoding=True)
+        while not self._heard:
+            if self._lost is not None:
+                raise self._lost
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        answer = self._heard.popleft()
+        if isinstance(answer, ResponseError):
+            raise answer
+        return answer
 
     async def hear_within(self, seconds: float) -> Any:
         """Give what is said next, or None after so many seconds of silence, which do the connection no harm."""
-        return await self._connection.read_response(disable_decoding=True, timeout=seconds, disconnect_on_error=False)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self.hear()
+        except TimeoutError:
+            return None
 
     def drop(self) -> None:
         """Close it without waiting for anything."""
-        writer = getattr(self._connection, "_writer", None)
-        if writer is not None:
-            writer.transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
         self._connection._close()  # type: ignore[no-untyped-call]  # noqa: SLF001 - the public way waits
 
-    async def close(self) -> None:
-        """Close it in order."""
+    # --- what the transport tells --------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Read what came."""
+        self._reader.feed(data)
         try:
-            await self._connection.disconnect()
-        except RedisError:
-            self.drop()
+            while (answer := self._reader.gets(False)) is not False:
+                if type(answer) is not hiredis.PushNotification:
+                    self._heard.append(answer)
+        except InvalidResponse as error:
+            self._lost = error
+        if self._heard or self._lost is not None:
+            self._ring()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits."""
+        self._lost = LostError(f"the connection broke: {exc}" if exc else "the server closed the connection")
+        self._ring()
+
+    def _ring(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
 
 class Dialer:
@@ -165,7 +212,7 @@ class Dialer:
         )
         talk = Talk(connection)
         try:
-            await connection.connect()  # type: ignore[no-untyped-call]
+            await talk.connect()
             if talk.echoes:
                 raise LostError(f"nobody listens at {host}:{port}")
         except BaseException:

@@ -154,7 +154,7 @@ class Hub:
                 if pinged:
                     raise TimeoutError("no sign of life")
                 pinged = True
-                await talk.say(b"PING")
+                talk.say(b"PING")
                 continue
             pinged = False
             if said[0] == b"message":

@@ -7,11 +7,10 @@ caller) is dropped, so that no answer can ever reach the wrong question.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from muskox.core.errors import StoreUnavailable
 from muskox.store.redis.dial import Dialer, Talk
@@ -38,26 +37,30 @@ class Link:
 
     async def step(self, name: str, keys: Sequence[bytes], args: Sequence[bytes | str]) -> Any:
         """Run one of our scripts and give its answer."""
-        async with self._talking() as talk:
-            return await self._run(talk, name, keys, args)
+        return await self._use(self._run, name, keys, args)
 
     async def step_then(self, name: str, keys: Sequence[bytes], args: Sequence[bytes | str], then: Command) -> Any:
         """Run one of our scripts and on the same connection one more command; gives both answers."""
-        async with self._talking() as talk:
-            return await self._run(talk, name, keys, args), await talk.ask(*then)
+        return await self._use(self._run_then, name, keys, args, then)
+
+    async def _run_then(
+        self, talk: Talk, name: str, keys: Sequence[bytes], args: Sequence[bytes | str], then: Command
+    ) -> Any:
+        return await self._run(talk, name, keys, args), await talk.ask(*then)
 
     async def _run(self, talk: Talk, name: str, keys: Sequence[bytes], args: Sequence[bytes | str]) -> Any:
         found = script(name, self.flags)
         try:
             return await talk.ask(b"EVALSHA", found.sha, len(keys), *keys, *args)
-        except NoScriptError:
+        except ResponseError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
             # Flushed, or never seen by this server: it learns the step by doing it.
             return await talk.ask(b"EVAL", found.text, len(keys), *keys, *args)
 
     async def ask(self, *command: bytes | str | int) -> Any:
         """Send one command and give its answer."""
-        async with self._talking() as talk:
-            return await talk.ask(*command)
+        return await self._use(Talk.ask, *command)
 
     def let_go(self) -> None:
         """Drop all connections that are not in use."""
@@ -68,18 +71,15 @@ class Link:
     async def close(self) -> None:
         """Let go of the connections; those in use are let go of when their step is over."""
         self._closed = True
-        free, self._free = self._free, []
-        for talk in free:
-            await talk.close()
+        self.let_go()
 
-    @asynccontextmanager
-    async def _talking(self) -> AsyncIterator[Talk]:
-        """A connection of one's own for a while, with a deadline; what disturbs it is told in our words."""
+    async def _use(self, ask: Callable[..., Awaitable[Any]], *its: Any) -> Any:
+        """Ask over a connection of one's own, with a deadline; what disturbs it is told in our words."""
         try:
             async with asyncio.timeout(self.location.timeout), self._room:
                 talk = self._take() or await self.dialer.dial()
                 try:
-                    yield talk
+                    answer = await ask(talk, *its)
                 except ResponseError as error:
                     # An answer like any other; the server of before may be the wrong one from here on, though.
                     self._give_back(talk, whole=not has_moved(error))
@@ -88,6 +88,7 @@ class Link:
                     self._give_back(talk, whole=False)
                     raise
                 self._give_back(talk, whole=True)
+                return answer
         except (RedisError, OSError, TimeoutError) as error:
             if has_moved(error):
                 self._look_again()
