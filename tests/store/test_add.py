@@ -12,7 +12,7 @@ from muskox.core.backoff import Exponential, Fixed, Steps
 from muskox.core.job import Job, JobState, NewJob, Options
 from muskox.core.life import Complete, Fail
 from muskox.store.protocol import Selection, Want
-from tests.store.reading import BROKEN, everything, figures, kinds, one, state
+from tests.store.reading import BROKEN, events, everything, figures, kinds, one, state
 
 
 def new(id, queue="files", name="resize", **fields):
@@ -125,6 +125,19 @@ async def test_fault_d08_64_adds_of_one_id_from_two_stores_make_one_job(shared, 
 
     assert sum(answer.created for [answer] in answers) == 1
     assert len({answer.job.data_text for [answer] in answers}) == 1
+    assert await store.audit() == []
+
+
+async def test_fault_d08_calls_that_overlap_from_two_stores_make_each_job_once(shared, another):
+    _, store = shared
+    calls = [[new(f"{number:04}") for number in range(first, first + 200)] for first in range(0, 1000, 50)]
+
+    answers = await asyncio.gather(*((store, another)[n % 2].add(call) for n, call in enumerate(calls)))
+
+    assert [[added.job.id for added in answer] for answer in answers] == [[job.id for job in call] for call in calls]
+    assert sum(added.created for answer in answers for added in answer) == 1150
+    assert await figures(store) == {"waiting": 1150}
+    assert sorted(event.job_id for event in await events(store)) == [f"{number:04}" for number in range(1150)]
     assert await store.audit() == []
 
 

@@ -67,8 +67,8 @@ def new(number, **fields):
 
 
 def says(word):
-    """Whether a piece towards the server calls the function."""
-    return lambda piece: f".{word}(".encode() in piece
+    """Whether a piece towards the server calls the function, or one of those named after it."""
+    return lambda piece: f".{word}(".encode() in piece or f".{word}_".encode() in piece
 
 
 # --- an answer that is lost ---------------------------------------------------------------

@@ -1,6 +1,6 @@
 """Puts new jobs into the arrays in which they travel to the function `add`, and reads its answer.
 
-It sends nothing: the store does, and `within` on the connection of a caller.
+It has no connection: the store has, and `within` that of a caller.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from psycopg.errors import UniqueViolation
+
 from muskox.core.events import pack
 from muskox.core.job import Job, NewJob
 from muskox.store.postgres import rows
+from muskox.store.postgres.connections import Connection, ask
 from muskox.store.protocol import Added
 
-__all__ = ["Lane", "answers", "data_of", "lanes_of", "values"]
+__all__ = ["Lane", "alike", "answers", "are_alike", "data_of", "lanes_of", "say_alike", "values"]
 
 Lane = tuple[int, int]
 """The numbers of a queue and of its lane for a job name."""
@@ -61,6 +64,43 @@ def values(
         rows.texts([pack(facts) for _, _, _, facts in runs]),
         within,
     )
+
+
+def are_alike(jobs: Sequence[NewJob]) -> bool:
+    """Whether the jobs differ in their ids and data only."""
+    first = jobs[0]
+    traits = first.queue, first.name, first.priority, first.delay
+    return len(jobs) == 1 or all(
+        job.options is first.options and (job.queue, job.name, job.priority, job.delay) == traits for job in jobs
+    )
+
+
+def alike(jobs: Sequence[NewJob], lane: Lane, *, now: int | None, level: str) -> list[bytes | None]:
+    """The arguments of `add_alike`, written out; the lane is that of all of the jobs."""
+    first = jobs[0]
+    options = rows.options_text(first.options)
+    return [
+        None if now is None else b"%d" % now,
+        level.encode(),
+        b"%d" % lane[0],
+        b"%d" % lane[1],
+        b"%d" % -first.priority,
+        b"%d" % int(first.delay * 1_000_000),
+        None if first.options.attempts is None else b"%d" % first.options.attempts,
+        None if first.options.max_stalls is None else b"%d" % first.options.max_stalls,
+        None if options is None else options.encode(),
+        rows.texts([job.id for job in jobs]).encode(),
+        data_of(jobs).encode(),
+        pack([(job.id, job.name) for job in jobs]).encode(),
+    ]
+
+
+async def say_alike(said: str, values: Sequence[bytes | None], db: Connection) -> bytes | None:
+    """Say `add_alike`, a step of the store; None: one is known, twice among them, or added in this very moment."""
+    try:
+        return await ask(db, said.encode(), values)
+    except UniqueViolation:
+        return None
 
 
 def answers(

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import psycopg
-from psycopg import waiting
+from psycopg import errors, generators, pq, waiting
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
@@ -23,7 +23,7 @@ from muskox.core.seam import World
 from muskox.store.postgres.location import Location
 from muskox.store.postgres.trouble import Remedy, remedy, translate
 
-__all__ = ["Connection", "Connections", "connect", "pause"]
+__all__ = ["Connection", "Connections", "ask", "connect", "pause"]
 
 log = logging.getLogger("muskox.store")
 
@@ -70,6 +70,21 @@ async def connect(conninfo: str, location: Location) -> Connection:
     }
     threshold = 2 if location.prepare else None
     return await Connection.connect("", autocommit=True, prepare_threshold=threshold, **{**usual, **given})
+
+
+async def ask(connection: Connection, said: bytes, values: Sequence[bytes | None]) -> bytes | None:
+    """Say a statement that answers one value, past the driver's cursors, which take longer than the statement does.
+
+    Parameters are `$1` and so on; they and the answer are written out.
+    """
+    if any(value is not None and b"\0" in value for value in values):
+        raise psycopg.DataError("text with a NUL, which ends it for libpq")
+    connection.pgconn.send_query_params(said, values)
+    [answer] = await connection.wait(generators.execute(connection.pgconn))
+    if answer.status != pq.ExecStatus.TUPLES_OK:
+        raise errors.error_from_result(answer)
+    value: bytes | None = answer.get_value(0, 0)
+    return value
 
 
 async def pause(seconds: float) -> None:

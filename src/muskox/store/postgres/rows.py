@@ -9,10 +9,10 @@ import msgspec
 
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import NO_OPTIONS, Job, JobState, Lease, NewJob, Options
-from muskox.store.protocol import Added
+from muskox.store.protocol import Added, Want
 
 __all__ = [
-    "NUMBER", "STATE", "added", "claimed", "failure_text", "full", "ints", "options_text",
+    "NUMBER", "STATE", "added", "asked", "claimed", "failure_text", "full", "ints", "options_text",
     "place", "places", "pure", "texts",
 ]  # fmt: skip
 
@@ -58,6 +58,19 @@ def _quoted(text: str) -> str:
 def places(leases: Sequence[Lease]) -> str:
     """An array of the places of rows in the table, as leases remember them."""
     return "{" + ",".join([f'"({lease.row >> 16},{lease.row & 65535})"' for lease in leases]) + "}"
+
+
+def asked(wants: Sequence[Want]) -> list[tuple[str, str | None, int | None]]:
+    """What is wanted as rows: queue, name (None: any), and the stalls allowed where something is said."""
+    found: list[tuple[str, str | None, int | None]] = []
+    for want in wants:
+        rest = want.max_stalls.get("")
+        if want.names is None:
+            found.append((want.queue, None, rest))
+            found += [(want.queue, name, stalls) for name, stalls in want.max_stalls.items() if name]
+        else:
+            found += [(want.queue, name, want.max_stalls.get(name, rest)) for name in sorted(want.names)]
+    return found
 
 
 def place(text: str) -> int:

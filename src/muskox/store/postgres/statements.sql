@@ -41,6 +41,10 @@ SELECT q.name, l.name, q.id, l.id FROM muskox.lanes AS l JOIN muskox.queues AS q
 -- name: add
 SELECT at, known, bells FROM muskox.add(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
 
+-- name: add_alike
+-- Written as libpq reads it, since it is not said by way of the driver's cursors.
+SELECT muskox.add_alike($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+
 -- name: claim
 SELECT * FROM muskox.claim(%s, %s, %s, %s, %s, %s, %s, %s, %s);
 

@@ -79,6 +79,8 @@ class PostgresStore(Scheduling):
     # --- opening -----------------------------------------------------------------
 
     async def open(self) -> None:
+        if self._opened:
+            return
         async with self._opening:
             if not self._opened:
                 try:
@@ -102,6 +104,8 @@ class PostgresStore(Scheduling):
             return await self._within.add(jobs, within)
         if not jobs:
             return []
+        if adding.are_alike(jobs) and (added := await self._add_alike(jobs)) is not None:
+            return added
         data = adding.data_of(jobs)
         lanes = await self._learn(adding.lanes_of(jobs))
         values = adding.values(jobs, data, lanes, now=self._now(), level=self._levels.add)
@@ -114,6 +118,17 @@ class PostgresStore(Scheduling):
             if stored is not None:
                 return adding.answers(jobs, at, known, stored)
             # Somebody has removed one of them in this moment: it can be stored now.
+
+    async def _add_alike(self, jobs: Sequence[NewJob]) -> list[Added] | None:
+        """Add jobs that are alike by the short way; None if that cannot be, as when one is known."""
+        lane = jobs[0].queue, jobs[0].name
+        values = adding.alike(jobs, (await self._learn({lane}))[lane], now=self._now(), level=self._levels.add)
+        answer = await self._connections.run(partial(adding.say_alike, self._schema["add_alike"], values))
+        if answer is None:
+            return None
+        at, bells = msgspec.json.decode(answer)
+        self._bells.ring(bells)
+        return rows.added(jobs, at)
 
     async def _stored(self, jobs: Sequence[NewJob] | Sequence[Job]) -> dict[tuple[str, str], Job] | None:
         """The jobs that are there under those queues and ids; None when one is not."""
@@ -128,7 +143,7 @@ class PostgresStore(Scheduling):
     async def claim(
         self, wants: Sequence[Want], *, limit: int, worker: str, lease: float, ticket: str = ""
     ) -> list[Job]:
-        asked = _asked(wants)
+        asked = rows.asked(wants)
         if limit < 1 or not asked:
             return []
         values = (
@@ -376,19 +391,6 @@ class PostgresStore(Scheduling):
         # Not cleared: a verb that is being said goes on with what it has.
         self._lanes = {}
         self._names = {}
-
-
-def _asked(wants: Sequence[Want]) -> list[tuple[str, str | None, int | None]]:
-    """What is wanted as rows: queue, name (None: any), and the stalls allowed where something is said."""
-    found: list[tuple[str, str | None, int | None]] = []
-    for want in wants:
-        rest = want.max_stalls.get("")
-        if want.names is None:
-            found.append((want.queue, None, rest))
-            found += [(want.queue, name, stalls) for name, stalls in want.max_stalls.items() if name]
-        else:
-            found += [(want.queue, name, want.max_stalls.get(name, rest)) for name in sorted(want.names)]
-    return found
 
 
 def _states(verb: str, selection: Selection) -> list[JobState]:

@@ -93,6 +93,67 @@ BEGIN
 END
 $$;
 
+-- Store jobs that are alike, as most are that are added together, and all new: what `add` does in fewer steps. Returns
+-- the moment and the bells to ring, as JSON; NULL when one of them is known and nothing was done. Fails when one of
+-- several is twice among them, or is added by somebody else in this very moment.
+CREATE FUNCTION muskox.add_alike(
+    p_now bigint, p_level text, p_queue integer, p_lane integer, p_rank integer, p_delay bigint, p_attempts integer,
+    p_stalls integer, p_options text, p_ids text[], p_data text[], p_body text
+) RETURNS text LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_now bigint := COALESCE(p_now, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
+    v_size integer := cardinality(p_ids);
+    v_state smallint := (p_delay > 0)::integer;
+    v_due bigint;
+    v_known bigint;
+    v_awaited boolean;
+    v_event bigint;
+BEGIN
+    IF p_level <> '' THEN
+        PERFORM set_config('synchronous_commit', p_level, true);
+    END IF;
+    SELECT last_value, EXISTS (SELECT FROM muskox.waits) INTO v_known, v_awaited FROM muskox.clock;
+    IF v_now NOT BETWEEN v_known AND v_known + 1000000 THEN
+        v_now := muskox.tick(p_now, true);
+    END IF;
+    IF p_delay > 0 THEN
+        v_due := v_now + p_delay;
+    END IF;
+    IF v_size = 1 THEN
+        INSERT INTO muskox.jobs (queue, lane, id, rank, state, arrival, added, due, attempts, max_stalls, options, data)
+        VALUES (p_queue, p_lane, p_ids[1], p_rank, v_state, v_now + p_delay, v_now, v_due, p_attempts, p_stalls,
+                p_options, p_data[1])
+        ON CONFLICT (queue, id) DO NOTHING;
+        IF NOT FOUND THEN
+            RETURN NULL;
+        END IF;
+    ELSE
+        -- Ids that are made one after the other are greater than all that are there; others are looked for.
+        IF (SELECT min(n.id COLLATE "C") FROM unnest(p_ids) AS n (id))
+               <= (SELECT max(j.id) FROM muskox.jobs AS j WHERE j.queue = p_queue)
+           AND EXISTS (SELECT FROM unnest(p_ids) AS n (id) JOIN muskox.jobs AS j ON j.queue = p_queue AND j.id = n.id)
+        THEN
+            RETURN NULL;
+        END IF;
+        -- A plain insert takes two thirds of the time of one that looks out for conflicts row by row.
+        INSERT INTO muskox.jobs (queue, lane, id, rank, state, arrival, added, due, attempts, max_stalls, options, data)
+        SELECT p_queue, p_lane, n.id, p_rank, v_state, v_now + p_delay, v_now, v_due, p_attempts, p_stalls, p_options,
+               n.data
+        FROM unnest(p_ids, p_data) AS n (id, data);
+    END IF;
+    INSERT INTO muskox.events (at, queue, size, kind, body)
+    VALUES (v_now, p_queue, v_size, CASE v_state WHEN 0 THEN 'waiting' ELSE 'delayed' END, p_body)
+    RETURNING id INTO v_event;
+    INSERT INTO muskox.pending (event, size, lane, moved, target) VALUES (v_event, v_size, p_lane, v_size, v_state);
+    IF v_awaited THEN
+        RETURN json_build_array(v_now, muskox.awaited(ARRAY[p_queue]));
+    END IF;
+    RETURN '[' || v_now || ',null]';
+END
+$$;
+
 -- The oldest waiting job of each priority of a lane: found by jumping along the index from priority to priority, from
 -- the lowest on and at most 64 of them.
 CREATE FUNCTION muskox.oldest(p_lane integer) RETURNS TABLE (tid tid, arrival bigint, seq bigint)
