@@ -52,7 +52,7 @@ _free: dict[str, list[str]] = {}
 class Server:
     """A server on a port of its own, which it keeps when it is started again."""
 
-    def __init__(self, binaries: Path | None = None, **settings: str) -> None:
+    def __init__(self, binaries: Path | None = None, *, follows: Server | None = None, **settings: str) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="muskox-postgres-"))
         self._who = _unprivileged(self._folder)
         self._binaries = binaries or _wheel(self._folder)
@@ -63,8 +63,13 @@ class Server:
             "shared_buffers": "32MB", **settings,
         }  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
-        new = ["-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "-D", str(self._data)]
-        self._run("initdb", *new)
+        if follows is None:
+            new = ["-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "-D", str(self._data)]
+            self._run("initdb", *new)
+        else:
+            # Made a standby (-R), which asks for what it lacks under this name.
+            source = f"host={HOST} port={follows.port} user={USER} application_name=standby"
+            self._run("pg_basebackup", "-d", source, "-R", "-c", "fast", "--no-sync", "-D", str(self._data))
 
     @property
     def url(self) -> str:
@@ -202,6 +207,21 @@ class Pooler:
         if self._process is not None and self._process.poll() is None:
             self.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def standby(primary: Server) -> Iterator[Server]:
+    """A standby of a server that runs; it streams when this returns, and is asynchronous until the primary is told."""
+    made = Server(primary._binaries, follows=primary)
+    try:
+        made.start()
+        end = time.monotonic() + PATIENCE
+        while not primary.execute("SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'"):
+            assert time.monotonic() < end, made.log()[-2000:]
+            time.sleep(0.02)
+        yield made
+    finally:
+        made.remove()
 
 
 @contextlib.contextmanager
