@@ -126,7 +126,7 @@ def moments(text: str, tz: str, start: int, stop: int, *, gap="after", fold="fir
     before = shown(start - step, zone)
     for at, here in walls(tz, start, stop, step):
         for second in seconds:
-            wall = here.replace(second=second) if step == MINUTE else here
+            wall = here.replace(second=second) if second else here
             if expression.matches(wall) and (expression.elapsed or _is_meant(wall, fold)):
                 found.add(at + second)
         if not expression.elapsed and gap == "after" and here.utcoffset() > before.utcoffset():
