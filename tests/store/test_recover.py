@@ -205,6 +205,15 @@ async def test_fault_t03_a_clock_that_is_set_back_a_little_stands_still_instead(
     assert [job.id for job in await claim(2)] == ["a", "b"]
 
 
+async def test_fault_t03_who_only_looks_sees_too_that_a_clock_was_set_back(store, clock, add):
+    await add(id="a")
+    clock.jump(-3600)
+
+    looked = await store.schedules()
+
+    assert looked.now_us == int(clock.now() * 1_000_000)
+
+
 async def test_fault_t04_eight_hours_of_sleep_stall_what_ran_and_nothing_else(store, clock, add, claim):
     await add(id="ran")
     await add(id="waits", queue="email")

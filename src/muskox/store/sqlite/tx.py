@@ -94,7 +94,8 @@ class Tx:
     def look(self) -> None:
         """Begin a transaction that only reads."""
         self.token, clock, self.event, self.turn = self._read = self.one("read_meta") or ()
-        self.now = max(int(self._world.now() * 1_000_000), clock)
+        now = int(self._world.now() * 1_000_000)
+        self.now = now if clock - now > _SET_BACK else max(now, clock)
 
     def end(self) -> None:
         """Write what the steps have told, used up and counted."""
