@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +16,8 @@ import pytest
 
 from muskox import ActiveJob, Muskox, SyncActiveJob, Told
 from muskox.runtime.world import RealWorld
-from muskox.testing import FlakyStore
+from tests.processes import started
+from tests.processes import until as told_by
 from tests.runtime.helpers import clean, until
 from tests.stores import SHARED
 
@@ -134,27 +136,28 @@ async def test_fault_t08_a_timer_that_is_early_neither_doubles_nor_misses(place)
     assert all(entry.at_us >= entry.moment_us for entry in told)
 
 
-async def test_a_store_that_was_away_is_caught_up_by_the_policy(tmp_path):
-    async with Muskox(f"sqlite:///{tmp_path}/jobs.db") as ox:
-        flaky = ox.wrap_store(FlakyStore)
+async def test_fault_c02_a_worker_that_was_frozen_when_it_was_about_to_fire_comes_too_late(place):
+    ran: list[str] = []
+    async with Muskox(place) as ox, started("tests.runtime.ticking", "held", place) as frozen:
 
-        @ox.every(0.1, catch_up=2, grace=0.2)
-        async def beat() -> None: ...
+        @ox.every(0.25)
+        async def beat(job: ActiveJob) -> None:
+            ran.append(job.id)
 
+        await told_by(frozen, "due")
+        frozen.send_signal(signal.SIGSTOP)
+        frozen.stdin.write(b"go on\n")
         async with ox.worker():
-            while len(await ox.schedules.ledger("beat")) < 2:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            flaky.down = True
-            failed = flaky.calls["schedules"]
-            await until(lambda: flaky.calls["schedules"] >= failed + 5)
-            flaky.down = False
-            while Told.MISSED not in {e.told for e in await ox.schedules.ledger("beat")}:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-            told = list(reversed(await ox.schedules.ledger("beat")))
+            await until(lambda: len(ran) >= 3)
+            frozen.send_signal(signal.SIGCONT)
+            [*_, words] = await told_by(frozen, "fired")
+            seen = len(ran)
+            await until(lambda: len(ran) >= seen + 2)
+        told = list(reversed(await ox.schedules.ledger("beat")))
 
-    assert [e.told for e in told].count(Told.LATE) == 2
-    first, last = told[0].moment_us, told[-1].moment_us
-    assert sum(e.missed or 1 for e in told) == (last - first) // 100_000 + 1
+    assert words == ["fired", "None"]
+    assert len(ran) == len(set(ran))
+    assert {after.moment_us - before.moment_us for before, after in pairwise(told)} == {250_000}
 
 
 async def test_a_schedule_for_a_job_that_nobody_runs_is_reported_and_held(place):
