@@ -226,6 +226,7 @@ def test_every_verb_is_in_the_reference(cls: type) -> None:
     internal = {
         "add_within",
         "data_text",
+        "steps_text",
         "result_text",
         "progress_text",
         "added_us",

@@ -83,6 +83,22 @@ def declare(ox: Muskox, path: str) -> None:  # noqa: C901 - one list of small fu
         say("end", job)
         return "done"
 
+    @queue.processor("steps")
+    async def steps(job: ActiveJob) -> list[int]:
+        """A first step, and a second in which a first run stays for ever."""
+
+        async def stay() -> int:
+            say("start", job)
+            while job.stalls == 0:  # noqa: ASYNC110 - it is killed
+                await asyncio.sleep(0.01)
+            return job.stalls
+
+        def first() -> int:
+            say("first", job)
+            return job.stalls
+
+        return [await job.step("first", first), await job.step("second", stay)]
+
     @queue.processor("many", batch=8, wait=0.2)
     async def many(jobs: list[ActiveJob]) -> list[str]:
         """The first run of a batch never ends; a run after a stall returns at once."""

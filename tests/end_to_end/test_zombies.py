@@ -54,6 +54,19 @@ async def test_a_batch_of_a_killed_worker_loses_no_job(yard: Yard) -> None:
     assert [await yard.endings(job) for job in jobs] == [["completed"]] * 5
 
 
+async def test_a_step_of_a_killed_worker_is_not_done_again(yard: Yard) -> None:
+    killed = await yard.start(lease=1)
+    job = await yard.queue.add("steps")
+    await yard.started(job)
+    killed.send(signal.SIGKILL)
+
+    await yard.start(lease=1)
+    settled = await yard.ended(job)
+
+    assert settled.result == [0, 1]
+    assert len(yard.facts("first", job)) == 1
+
+
 async def test_fault_w04_a_frozen_worker_may_still_finish_what_nobody_else_took(yard: Yard) -> None:
     frozen = await yard.start(lease=1)
     job = await yard.queue.add("long", {"gate": str(yard.gate)})

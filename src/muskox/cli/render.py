@@ -85,7 +85,7 @@ def job_record(job: Job) -> dict[str, Any]:
     """A job as `--json` gives it."""
     return {
         "id": job.id, "queue": job.queue, "name": job.name, "state": job.state, "priority": job.priority,
-        "data": job.data, "result": job.result, "progress": job.progress, "failure": job.failure,
+        "data": job.data, "result": job.result, "progress": job.progress, "steps": job.steps, "failure": job.failure,
         "attempt": job.attempt, "attempts": job.attempts, "stalls": job.stalls, "releases": job.releases,
         "added_at": job.added_at, "due_at": job.due_at, "started_at": job.started_at, "ended_at": job.ended_at,
         "worker": job.worker,
@@ -138,7 +138,8 @@ def job_sheet(job: Job, log: Sequence[LogLine]) -> str:
         ("id", job.id), ("queue", job.queue), ("name", job.name), ("state", job.state), ("priority", job.priority),
         ("attempt", f"{job.attempt} of {allowed}"), ("stalls", job.stalls), ("releases", job.releases),
         ("added", job.added_at), ("due", job.due_at), ("started", job.started_at), ("ended", job.ended_at),
-        ("worker", job.worker), ("progress", _json(job.progress)), ("data", _json(job.data)),
+        ("worker", job.worker), ("progress", _json(job.progress)), ("steps", _json(job.steps or None)),
+        ("data", _json(job.data)),
         ("result", _json(job.result)), ("failure", _failure(job)),
     ]  # fmt: skip
     lines = [f"{name:<9} {_said(value)}" for name, value in facts if value is not None]

@@ -35,6 +35,7 @@ __all__ = [
     "check_id",
     "check_job_name",
     "check_queue_name",
+    "check_step_name",
     "moment",
     "seconds",
 ]
@@ -193,6 +194,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     failure: Failure | None = None
     worker: str | None = None
     lease: Lease | None = None
+    steps_text: str | None = None
 
     @property
     def data(self) -> Any:
@@ -208,6 +210,11 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     def progress(self) -> Any:
         """The latest progress told by a run; None before the first."""
         return None if self.progress_text is None else codec.decode(self.progress_text)
+
+    @property
+    def steps(self) -> dict[str, Any]:
+        """The results of the steps that runs have done, by name; not known of a job that a claim gave."""
+        return {} if self.steps_text is None else codec.decode(self.steps_text)
 
     @property
     def result_error(self) -> Failure | None:
@@ -284,6 +291,11 @@ def check_job_name(name: str) -> str:
 def check_id(id: str) -> str:
     """Return `id`, or raise `OptionError` when it cannot be the id of a job."""
     return _check_text("job id", id)
+
+
+def check_step_name(name: str) -> str:
+    """Return `name`, or raise `OptionError` when it cannot name a step."""
+    return _check_text("step name", name)
 
 
 def _check_text(what: str, text: str) -> str:

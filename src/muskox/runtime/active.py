@@ -8,28 +8,34 @@ Neither can settle the job: that is what returning and raising are for.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from muskox.core import codec
 from muskox.core.errors import LeaseLost
 
 if TYPE_CHECKING:
     from muskox.runtime.run import Run
+    from muskox.runtime.steps import StepKeeper
     from muskox.runtime.tell import Teller
 
 __all__ = ["ActiveJob", "SyncActiveJob"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class _Facts:
     """The facts of a run; annotate a parameter with a subclass to be given it."""
 
     __muskox_run__ = True
-    __slots__ = ("_run", "_teller")
+    __slots__ = ("_keeper", "_run", "_teller")
 
     def __init__(self, run: Run, teller: Teller) -> None:
         self._run = run
         self._teller = teller
+        self._keeper: StepKeeper | None = None
 
     @property
     def id(self) -> str:
@@ -89,6 +95,11 @@ class _Facts:
         """Whether the run should stop: cancelled, timed out, lease lost, or the worker stops at once."""
         return self._run.stop is not None
 
+    def _steps(self) -> StepKeeper:
+        if self._keeper is None:
+            self._keeper = self._teller.steps_of(self._run.lease)
+        return self._keeper
+
     def _encode(self, value: Any, what: str) -> str:
         if self._run.stop is not None and self._run.stop == "lost":
             raise LeaseLost(f"job {self.id} is no longer this run's: {what} was not kept")
@@ -119,6 +130,31 @@ class ActiveJob(_Facts):
         """Replace the job's data, for the next attempt to begin with. Raises as `progress` does."""
         await self._teller.update(self._run.lease, self._encode(data, "data"))
 
+    @overload
+    async def step(self, name: str, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    @overload
+    async def step(self, name: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
+    async def step(self, name: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do a part of the work once: what it returned is kept with the job, and later attempts are given that.
+
+        Each time it is given as JSON holds it. The name is the step's own in this job. `work` may run again when
+        the run is killed before its result is kept, so hand on `f"{job.id}/{name}"` where others can tell twins.
+        Raises what `work` raises (nothing is kept then), `OptionError` for a name used twice in this run, `DataError`
+        for what JSON can't hold or for too much of it, `LeaseLost` when the run may no longer speak for the job.
+        """
+        kept = await self._steps().begin(name)
+        if kept is None:
+            try:
+                value = work(*args, **kwargs)
+                if isinstance(value, Awaitable):
+                    value = await value
+                kept = self._encode(value, f"the result of step {name!r}")
+            except BaseException:
+                self._steps().undo(name)
+                raise
+            await self._steps().keep(name, kept)
+        return codec.decode(kept)
+
 
 class SyncActiveJob(_Facts):
     """The run of a plain `def` processor, in its thread: the same verbs, blocking."""
@@ -139,3 +175,17 @@ class SyncActiveJob(_Facts):
         """See `ActiveJob.update`."""
         update = self._teller.update(self._run.lease, self._encode(data, "data"))
         asyncio.run_coroutine_threadsafe(update, self._teller.loop).result()
+
+    def step(self, name: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `ActiveJob.step`."""
+        loop, steps = self._teller.loop, self._steps()
+        kept = asyncio.run_coroutine_threadsafe(steps.begin(name), loop).result()
+        if kept is None:
+            try:
+                kept = self._encode(work(*args, **kwargs), f"the result of step {name!r}")
+            except BaseException:
+                loop.call_soon_threadsafe(steps.undo, name)
+                raise
+            asyncio.run_coroutine_threadsafe(steps.keep(name, kept), loop).result()
+        found: T = codec.decode(kept)
+        return found

@@ -23,8 +23,10 @@ from muskox.runtime.batches import Batch
 from muskox.runtime.children import Children, ChildTask, Told, place
 from muskox.runtime.registry import Mode
 from muskox.runtime.run import Run
+from muskox.runtime.steps import StepKeeper
 from muskox.runtime.tell import Teller
 from muskox.runtime.threads import Threads
+from muskox.runtime.wire import Step
 
 __all__ = ["Attempt"]
 
@@ -129,15 +131,19 @@ class Attempt:
             sys_path=tuple(sys.path),
             data_limit=self._data_limit,
         )
-        return await self._children.run(task, lambda told: self._pass_on(run.lease, told))
+        steps = self._teller.steps_of(run.lease)
+        return await self._children.run(task, lambda told: self._pass_on(run.lease, steps, told))
 
-    async def _pass_on(self, lease: Lease, told: Told) -> None:
+    async def _pass_on(self, lease: Lease, steps: StepKeeper, told: Told | Step) -> str | None:
+        if isinstance(told, Step):
+            return await _take_step(steps, told)
         if told.progress is not None:
             self._teller.progress(lease, told.progress)
         for line in told.lines:
             self._teller.line(lease, line)
         if told.data is not None:
             await self._teller.update(lease, told.data)
+        return None
 
     def _seen(self, run: Run) -> Any:
         """What the processor sees of its run."""
@@ -159,3 +165,14 @@ class Attempt:
 
 def _refused(error: Exception) -> Raised:
     return Raised(msgspec.structs.replace(describe(error, FailureKind.REFUSED), final=True), error)
+
+
+async def _take_step(steps: StepKeeper, told: Step) -> str | None:
+    """Do what a child says of a step; gives the kept result of one that begins."""
+    if told.failed:
+        steps.undo(told.name)
+    elif told.result is not None:
+        await steps.keep(told.name, told.result)
+    else:
+        return await steps.begin(told.name)
+    return None

@@ -27,10 +27,10 @@ from typing import Any, NoReturn
 
 from muskox.core import codec
 from muskox.core.binding import Binding, bind
-from muskox.core.errors import DataError, DeclarationError, LeaseLost, StoreUnavailable
+from muskox.core.errors import DataError, DeclarationError, LeaseLost, OptionError, StoreUnavailable
 from muskox.core.failure import Failure, FailureKind, describe
 from muskox.runtime.parent import die_with_parent
-from muskox.runtime.wire import HEADER, Answer, Begun, Broke, ChildTask, Ended, ToChild, Told, Wire
+from muskox.runtime.wire import HEADER, Answer, Begun, Broke, ChildTask, Ended, Step, ToChild, Told, Wire
 
 __all__ = ["AsyncChildJob", "ChildJob", "main"]
 
@@ -103,7 +103,7 @@ class _Run:
         """Whether the run has been told that it may no longer speak; a cancelled child is ended in any case."""
         return self._lost
 
-    def _tell(self, told: Told) -> None:
+    def _tell(self, told: Told | Step) -> str | None:
         answer = self._line.ask(told)
         if answer.lost:
             self._lost = True
@@ -112,6 +112,9 @@ class _Run:
             )
         if answer.trouble:
             raise StoreUnavailable(answer.trouble)
+        if answer.wrong:
+            raise OptionError(answer.wrong)
+        return answer.value
 
     def _lined(self, line: str) -> Told:
         self._json(line, "log line")
@@ -136,6 +139,18 @@ class ChildJob(_Run):
         """Replace the job's data, for later attempts to go on from."""
         self._tell(Told(data=self._json(data, "data")))
 
+    def step(self, name: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do a part of the work once; see `ActiveJob.step`."""
+        kept = self._tell(Step(name))
+        if kept is None:
+            try:
+                kept = self._json(work(*args, **kwargs), f"the result of step {name!r}")
+            except BaseException:
+                self._tell(Step(name, failed=True))
+                raise
+            self._tell(Step(name, kept))
+        return codec.decode(kept)
+
 
 class AsyncChildJob(_Run):
     """The run, for an `async def` processor in a child process."""
@@ -152,6 +167,21 @@ class AsyncChildJob(_Run):
         """Replace the job's data, for later attempts to go on from."""
         await asyncio.to_thread(self._tell, Told(data=self._json(data, "data")))
 
+    async def step(self, name: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do a part of the work once; see `ActiveJob.step`."""
+        kept = await asyncio.to_thread(self._tell, Step(name))
+        if kept is None:
+            try:
+                value = work(*args, **kwargs)
+                if isinstance(value, Awaitable):
+                    value = await value
+                kept = self._json(value, f"the result of step {name!r}")
+            except BaseException:
+                await asyncio.to_thread(self._tell, Step(name, failed=True))
+                raise
+            await asyncio.to_thread(self._tell, Step(name, kept))
+        return codec.decode(kept)
+
 
 class _Line:
     """The socket to the parent: a thread reads it, so that tasks and answers find their way apart."""
@@ -166,10 +196,10 @@ class _Line:
         os.register_at_fork(after_in_child=sock.close)
         threading.Thread(target=self._read, name="muskox-line", daemon=True).start()
 
-    def send(self, message: Begun | Ended | Broke | Told) -> None:
+    def send(self, message: Begun | Ended | Broke | Told | Step) -> None:
         self._sock.sendall(self._wire.frame(message))
 
-    def ask(self, told: Told) -> Answer:
+    def ask(self, told: Told | Step) -> Answer:
         with self._turn:
             self.send(told)
             return self._answers.get()

@@ -17,17 +17,20 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, assert_never
 
-from muskox.core.errors import DeclarationError, LeaseLost, MuskoxError, OptionError
+from muskox.core.errors import DataError, DeclarationError, LeaseLost, MuskoxError, OptionError
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.life import Died, Outcome, Raised, Returned
 from muskox.core.seam import World
 from muskox.runtime.parent import Lifeline
-from muskox.runtime.wire import HEADER, Answer, Begun, Broke, ChildTask, Ended, FromChild, Told, Wire
+from muskox.runtime.wire import HEADER, Answer, Begun, Broke, ChildTask, Ended, FromChild, Step, Told, Wire
 
 __all__ = ["ChildTask", "Children", "Tell", "Told", "place"]
 
-Tell = Callable[[Told], Awaitable[None]]
-"""Does what a run tells to the store; `LeaseLost` and other errors of ours are raised in the run as well."""
+Tell = Callable[[Told | Step], Awaitable[str | None]]
+"""Does what a run tells to the store; `LeaseLost` and other errors of ours are raised in the run as well.
+
+Gives the kept result of a step that begins, None for all else.
+"""
 
 GRACE = 1.0
 MOST_RUNS = 500
@@ -180,7 +183,7 @@ class _Child:
             match message:
                 case Begun():
                     self.begun = True
-                case Told():
+                case Told() | Step():
                     await self._send(await _ask(tell, message))
                 case Ended(result, unkept, memory):
                     self._count(memory)
@@ -301,11 +304,12 @@ async def _start(world: World, grace: float) -> _Child:
     return child
 
 
-async def _ask(tell: Tell, told: Told) -> Answer:
+async def _ask(tell: Tell, told: Told | Step) -> Answer:
     try:
-        await tell(told)
+        return Answer(value=await tell(told))
     except LeaseLost:
         return Answer(lost=True)
+    except (DataError, OptionError) as error:
+        return Answer(wrong=str(error))
     except MuskoxError as error:
         return Answer(trouble=str(error) or type(error).__name__)
-    return Answer()

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from muskox.core.errors import LeaseLost
 from muskox.core.job import Lease
+from muskox.runtime.steps import StepKeeper
 from muskox.store.protocol import Note, Store
 
 __all__ = ["Teller"]
@@ -54,6 +56,20 @@ class Teller:
         """Replace the data of the job now; raises `LeaseLost` when the run may no longer speak for it."""
         if await self._store.annotate([Note(lease, data=data)]):
             raise LeaseLost(f"job {lease.job_id} is no longer this run's: its data was not changed")
+
+    def steps_of(self, lease: Lease) -> StepKeeper:
+        """What keeps the steps of the run that has this lease."""
+        return StepKeeper(partial(self._steps, lease), partial(self._keep_steps, lease), self.data_limit)
+
+    async def _steps(self, lease: Lease) -> str | None:
+        [job] = await self._store.get(lease.queue, [lease.job_id])
+        if job is None or job.lease is None or job.lease.token != lease.token:
+            raise LeaseLost(f"job {lease.job_id} is no longer this run's: its steps are another's")
+        return job.steps_text
+
+    async def _keep_steps(self, lease: Lease, steps: str) -> None:
+        if await self._store.annotate([Note(lease, steps=steps)]):
+            raise LeaseLost(f"job {lease.job_id} is no longer this run's: its step was not kept")
 
     def take(self) -> list[Note]:
         """Give what was told since the last time."""

@@ -14,7 +14,7 @@ from muskox.core.codec import DATA_LIMIT
 from muskox.core.failure import Failure
 from muskox.core.job import Job
 
-__all__ = ["HEADER", "Answer", "Begun", "Broke", "ChildTask", "Ended", "FromChild", "ToChild", "Told", "Wire"]
+__all__ = ["HEADER", "Answer", "Begun", "Broke", "ChildTask", "Ended", "FromChild", "Step", "ToChild", "Told", "Wire"]
 
 HEADER = 4
 """Bytes of length in front of each message."""
@@ -37,10 +37,15 @@ class ChildTask(msgspec.Struct, frozen=True, tag="run"):
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
-    """What became of something told; `lost` when the run may no longer speak, `trouble` when it could not be kept."""
+    """What became of something told; `lost` when the run may no longer speak, `trouble` when it could not be kept.
+
+    `wrong` says what is not allowed, `value` is the kept result of a step that was begun.
+    """
 
     lost: bool = False
     trouble: str = ""
+    wrong: str = ""
+    value: str | None = None
 
 
 class Begun(msgspec.Struct, frozen=True, tag="begun"):
@@ -53,6 +58,14 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
     progress: str | None = None
     data: str | None = None
     lines: tuple[str, ...] = ()
+
+
+class Step(msgspec.Struct, frozen=True, tag="step"):
+    """A step of the run begins, or is done with this result (JSON text), or has failed. Wants an `Answer`."""
+
+    name: str
+    result: str | None = None
+    failed: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
@@ -71,7 +84,7 @@ class Broke(msgspec.Struct, frozen=True, tag="broke"):
 
 
 ToChild = ChildTask | Answer
-FromChild = Begun | Told | Ended | Broke
+FromChild = Begun | Told | Step | Ended | Broke
 
 T = TypeVar("T")
 

@@ -61,5 +61,6 @@ def _item(place: int, one: Packed, lanes: Mapping[tuple[str, str], Lane]) -> dic
         "releases": job.releases, "added": job.added_us, "started": job.started_us, "ended": job.ended_us,
         "clear_at": one.clear_us, "options": rows.options_text(job.options), "data": job.data_text,
         "progress": job.progress_text, "result": job.result_text, "failure": rows.failure_text(job.failure),
+        "steps": job.steps_text,
         "lines": [(line.number, line.at_us, rows.pure(line.text)) for line in one.lines],
     }  # fmt: skip

@@ -116,14 +116,14 @@ def added(jobs: Sequence[NewJob], now: int) -> list[Added]:
 def full(row: tuple[Any, ...]) -> Job:
     """The job in a row of the columns that `statements.sql` names `job`."""
     (where, id, queue, name, state, rank, data, attempt, attempts, stalls, releases, options, at, due, started, ended,
-     progress, result, failure, worker, token) = row  # fmt: skip
+     progress, result, failure, worker, token, steps) = row  # fmt: skip
     active = state == _ACTIVE
     return Job(
         id, queue, name, STATE[state], -rank, data, attempt, attempts, stalls, releases,
         NO_OPTIONS if options is None else _read_options(options),
         at, due, started, ended, progress, result, None if failure is None else _read_failure(failure),
         worker if active else None,
-        Lease(queue, id, token, name, attempt, place(where)) if active else None,
+        Lease(queue, id, token, name, attempt, place(where)) if active else None, steps,
     )  # fmt: skip
 
 

@@ -127,6 +127,7 @@ def _note(place: int, note: Note, lanes: Lanes) -> dict[str, Any]:
         **_known(place, lease, lanes),
         "progress": note.progress,
         "data": note.data,
+        "steps": note.steps,
         "fact": None if note.progress is None else _text((*fact, msgspec.Raw(note.progress.encode()))),
         "changed": None if note.data is None else _text(fact),
         "lines": [rows.pure(line[:_MOST_LINE]) for line in note.lines] or None,

@@ -4,7 +4,7 @@
 -- name: job
 -- The columns of a whole job, in the order in which `rows.full` reads them.
 j.ctid::text, j.id, q.name, l.name, j.state, j.rank, j.data, j.attempt, j.attempts, j.stalls, j.releases, j.options,
-j.added, j.due, j.started, j.ended, j.progress, j.result, j.failure, j.worker, j.token
+j.added, j.due, j.started, j.ended, j.progress, j.result, j.failure, j.worker, j.token, j.steps
 
 -- name: check
 -- What is there: the names of the migrations, if their table is, and what must be known of server and session.

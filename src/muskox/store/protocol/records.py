@@ -58,12 +58,16 @@ class Want(msgspec.Struct, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """What a run tells about its job: progress and data as JSON text, lines for its log."""
+    """What a run tells about its job: progress and data as JSON text, lines for its log.
+
+    `steps` are all steps that it has done so far, as one JSON object of results by name.
+    """
 
     lease: Lease
     progress: str | None = None
     data: str | None = None
     lines: tuple[str, ...] = ()
+    steps: str | None = None
 
 
 class LogLine(msgspec.Struct, frozen=True):

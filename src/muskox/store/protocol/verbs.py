@@ -98,10 +98,11 @@ class Store(ScheduleVerbs, Protocol):
         ...
 
     async def annotate(self, notes: Sequence[Note]) -> list[Lease]:
-        """Write progress, data and log lines told by runs; returns the leases that were lost and wrote nothing.
+        """Write progress, data, steps and log lines told by runs; returns the leases that were lost and wrote nothing.
 
         Keeps the first 1000 lines of a job and says in one last line that more were dropped.
-        Events: progress, updated.
+        Steps are kept through all further attempts, as `Job.steps_text`; a claim need not give them. Events:
+        progress, updated.
         """
         ...
 

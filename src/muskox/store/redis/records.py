@@ -61,6 +61,7 @@ class _Head(msgspec.Struct, array_like=True, gc=False):
     last: int = 0
     progress: str = ""
     failure: str = ""
+    steps: str = ""
 
 
 _head = msgspec.msgpack.Decoder(_Head)
@@ -91,7 +92,7 @@ class Reader:
             head.attempt, head.attempts or None, head.stalls, head.releases, options, head.added, head.due or None,
             head.started or None, head.ended or None, head.progress or None,
             record[head_ends:data_begins].decode() or None, _read_failure(head.failure) if head.failure else None,
-            head.worker if lease is not None else None, lease,
+            head.worker if lease is not None else None, lease, head.steps or None,
         )  # fmt: skip
 
     def clear_at(self, record: bytes) -> int | None:

@@ -117,7 +117,7 @@ def notes(told: Sequence[Note], *, longest: int) -> list[Any]:
     return [
         (
             note.lease.queue, packable(note.lease.job_id), note.lease.token, note.progress or "", note.data or "",
-            [line[:longest] for line in note.lines],
+            note.steps or "", [line[:longest] for line in note.lines],
         )
         for note in told
     ]  # fmt: skip

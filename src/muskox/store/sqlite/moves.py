@@ -205,8 +205,9 @@ def _annotate_one(tx: Tx, note: Note) -> None:
     lease = note.lease
     queue, _ = find_lane(tx, lease.queue, lease.name)
     fact = (lease.job_id, lease.name, lease.attempt)
-    if note.progress is not None or note.data is not None:
-        tx.execute("note", {"seq": lease.row, "progress": note.progress, "data": note.data})
+    if note.progress is not None or note.data is not None or note.steps is not None:
+        values = {"seq": lease.row, "progress": note.progress, "data": note.data, "steps": note.steps}
+        tx.execute("note", values)
     if note.progress is not None:
         tx.tell(queue, "progress", [(*fact, msgspec.Raw(note.progress.encode()))])
     if note.data is not None:

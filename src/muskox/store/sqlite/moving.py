@@ -108,4 +108,5 @@ def _columns(one: Packed) -> dict[str, object]:
         "progress": job.progress_text,
         "result": job.result_text,
         "failure": rows.failure_text(job.failure),
+        "steps": job.steps_text,
     }

@@ -91,6 +91,7 @@ def full(row: sqlite3.Row) -> Job:
         lease=Lease(row["queue_name"], row["id"], row["token"], row["name"], row["attempt"], row["seq"])
         if active
         else None,
+        steps_text=row["steps"],
     )
 
 

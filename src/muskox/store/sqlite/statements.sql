@@ -172,7 +172,7 @@ WHERE state = 3 AND seq IN (SELECT value FROM json_each(:seqs));
 
 -- name: note
 UPDATE muskox_jobs
-SET progress = COALESCE(:progress, progress), data = COALESCE(:data, data)
+SET progress = COALESCE(:progress, progress), data = COALESCE(:data, data), steps = COALESCE(:steps, steps)
 WHERE seq = :seq;
 
 -- name: last_line

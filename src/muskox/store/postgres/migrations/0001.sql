@@ -79,6 +79,7 @@ CREATE TABLE muskox.jobs (
     progress text COLLATE "C",
     result text COLLATE "C",
     failure text COLLATE "C",
+    steps text COLLATE "C",
     PRIMARY KEY (queue, id)
 ) WITH (
     -- A claim and a settlement each leave a dead row behind, mostly on the page on which the new one finds room.

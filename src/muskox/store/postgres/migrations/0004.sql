@@ -239,7 +239,7 @@ END
 $$;
 
 -- Write what runs tell of their jobs. p_items is a JSON array of objects: place, queue, lane, id, token, progress,
--- data, fact (of the progress, as JSON), changed (the fact that the data was changed), lines.
+-- data, steps, fact (of the progress, as JSON), changed (the fact that the data was changed), lines.
 CREATE FUNCTION muskox.annotate(p_now bigint, p_level text, p_items json, p_most integer, p_full text)
 RETURNS TABLE (lost integer[], bells text[]) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
@@ -255,12 +255,15 @@ BEGIN
     WITH item AS (
         SELECT i.queue, i.id, i.token,
                (array_agg(i.progress ORDER BY i.place DESC) FILTER (WHERE i.progress IS NOT NULL))[1] AS progress,
-               (array_agg(i.data ORDER BY i.place DESC) FILTER (WHERE i.data IS NOT NULL))[1] AS data
-        FROM json_to_recordset(p_items) AS i (place integer, queue integer, id text, token bigint, progress text, data text)
+               (array_agg(i.data ORDER BY i.place DESC) FILTER (WHERE i.data IS NOT NULL))[1] AS data,
+               (array_agg(i.steps ORDER BY i.place DESC) FILTER (WHERE i.steps IS NOT NULL))[1] AS steps
+        FROM json_to_recordset(p_items)
+             AS i (place integer, queue integer, id text, token bigint, progress text, data text, steps text)
         GROUP BY i.queue, i.id, i.token
     ), held AS (
         UPDATE muskox.jobs AS j
-        SET progress = COALESCE(i.progress, j.progress), data = COALESCE(i.data, j.data)
+        SET progress = COALESCE(i.progress, j.progress), data = COALESCE(i.data, j.data),
+            steps = COALESCE(i.steps, j.steps)
         FROM item AS i
         WHERE j.queue = i.queue AND j.id = i.id AND j.token = i.token AND j.state + 0 = 3
         RETURNING j.token, j.seq

@@ -16,14 +16,15 @@ BEGIN
     WITH made AS (
         INSERT INTO muskox.jobs
             (queue, lane, id, state, rank, arrival, due, attempt, attempts, stalls, max_stalls, releases, added, started,
-             ended, clear_at, options, data, progress, result, failure)
+             ended, clear_at, options, data, progress, result, failure, steps)
         SELECT i.queue, i.lane, i.id, i.state, i.rank, i.arrival, i.due, i.attempt, i.attempts, i.stalls, i.max_stalls,
-               i.releases, i.added, i.started, i.ended, i.clear_at, i.options, i.data, i.progress, i.result, i.failure
+               i.releases, i.added, i.started, i.ended, i.clear_at, i.options, i.data, i.progress, i.result, i.failure,
+               i.steps
         FROM json_to_recordset(p_items) AS i (
             place integer, queue integer, lane integer, id text, state smallint, rank integer, arrival bigint, due bigint,
             attempt integer, attempts integer, stalls integer, max_stalls integer, releases integer, added bigint,
             started bigint, ended bigint, clear_at bigint, options text, data text, progress text, result text,
-            failure text)
+            failure text, steps text)
         ORDER BY i.place
         ON CONFLICT (queue, id) DO NOTHING
         RETURNING seq, queue, id

@@ -1,6 +1,6 @@
--- annotate.lua · write what runs tell of their jobs: progress, data, lines of their logs
+-- annotate.lua · write what runs tell of their jobs: progress, data, steps, lines of their logs
 -- needs  records
--- ASKED  per note: queue, id, fence, progress or "", data or "", lines
+-- ASKED  per note: queue, id, fence, progress or "", data or "", steps or "", lines
 --        the last two: most lines of a log, and what is said in the place of all further ones
 -- RETURNS  the numbers of those whose leases were lost, counted from 1
 -- May run without memory to spare: a run's settlement waits until its notes are written.
@@ -19,14 +19,15 @@ local function add_lines(queue, id, lines)
 end
 
 for number, note in ipairs(notes) do
-  local queue, id, fence, progress, new_data, lines = unpack(note)
+  local queue, id, fence, progress, new_data, steps, lines = unpack(note)
   local v = call('HGET', P .. 'jobs:' .. queue, id)
   if v and sub(v, 1, 8) == 'A' .. seven(fence) then
     local state, place, text, result, data = open_record(v)
     local head = read_head(text)
-    if progress ~= '' or new_data ~= '' then
+    if progress ~= '' or new_data ~= '' or steps ~= '' then
       if progress ~= '' then head[PROGRESS] = progress end
       if new_data ~= '' then data = new_data end
+      if steps ~= '' then head[STEPS] = steps end
       call('HSET', P .. 'jobs:' .. queue, id, seal(state, place, head, result, data))
     end
     if progress ~= '' then tell_one(queue, 'progress', id, head, progress) end

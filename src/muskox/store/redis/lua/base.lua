@@ -30,7 +30,7 @@ local MOST_FACTS = 500
 local TRIMMED_EACH = 100
 
 local NAME, PRIORITY, ADDED, ATTEMPTS, MAX_STALLS, OPTIONS, ATTEMPT, STALLS, RELEASES = 1, 2, 3, 4, 5, 6, 7, 8, 9
-local STARTED, WORKER, DUE, ENDED, CLEAR_AT, LAST, PROGRESS, FAILURE = 10, 11, 12, 13, 14, 15, 16, 17
+local STARTED, WORKER, DUE, ENDED, CLEAR_AT, LAST, PROGRESS, FAILURE, STEPS = 10, 11, 12, 13, 14, 15, 16, 17, 18
 
 local NUMBER = { W = 0, D = 1, B = 2, A = 3, C = 4, F = 5, X = 6 }
 local ENDED_KEY = { C = 'completed:', F = 'failed:', X = 'cancelled:' }
@@ -88,11 +88,11 @@ end
 
 -- --- records ------------------------------------------------------------------------
 
-local EMPTY = { '', 0, 0, 0, -1, '', 0, 0, 0, 0, '', 0, 0, 0, 0, '', '' }
+local EMPTY = { '', 0, 0, 0, -1, '', 0, 0, 0, 0, '', 0, 0, 0, 0, '', '', '' }
 
 -- Packed without the fields at its end that say nothing.
 local function write_head(head)
-  local last = 17
+  local last = 18
   while head[last] == EMPTY[last] do last = last - 1 end
   local kept = {}
   for i = 1, last do kept[i] = head[i] end

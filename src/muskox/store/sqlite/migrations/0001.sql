@@ -61,7 +61,8 @@ CREATE TABLE muskox_jobs (
     data TEXT NOT NULL,
     progress TEXT,
     result TEXT,
-    failure TEXT
+    failure TEXT,
+    steps TEXT
 );
 
 CREATE UNIQUE INDEX muskox_jobs_id ON muskox_jobs (queue, id);
