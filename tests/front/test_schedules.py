@@ -300,6 +300,22 @@ async def test_fault_c05_a_schedule_that_is_paused_or_deleted_while_due_does_not
     assert runs == []
 
 
+async def test_a_schedule_that_moves_to_another_queue_has_no_last_job_there(ox, world, runs):
+    await ox.schedules.add_cron("report", "* * * * *", queue="old", job="count", overlap="skip")
+    world.advance(60)
+    await run_jobs(ox)
+    before = await ox.schedules.get("report")
+
+    moved = await ox.schedules.update("report", queue="work")
+    world.advance(60)
+    await run_jobs(ox)
+    after = await ox.schedules.get("report")
+
+    assert (before.outcome, (await ox.queue("old").counts()).waiting) == ("waiting", 1)
+    assert (moved.last_job, moved.outcome, moved.last_us) == (None, None, before.last_us)
+    assert [(after.last_job, after.outcome)] == [(id, "completed") for id in runs]
+
+
 async def test_fault_c05_a_zone_is_changed_while_due(ox, world, runs):
     await ox.schedules.add_cron("daily", "0 1 * * *", queue="work", job="count")
     world.advance(3600)

@@ -61,14 +61,17 @@ def first(schedule: Schedule, now_us: int) -> Kept:
 def revised(kept: Kept, schedule: Schedule, now_us: int) -> Kept:
     """What is kept when a schedule is changed: a new generation.
 
-    Its next moment stays where its moments are the same; else it is the first after now.
+    Its next moment stays where its moments are the same; else it is the first after now. In another queue it has no
+    last job yet: the one in the old queue is neither in the way of the next nor told of.
     """
     same = _moments(kept.schedule) == _moments(schedule)
+    moved = kept.schedule.queue != schedule.queue
     return msgspec.structs.replace(
         kept,
         schedule=schedule,
         generation=kept.generation + 1,
         next_us=kept.next_us if same else schedule.first_after(now_us),
+        last_job=None if moved else kept.last_job,
     )
 
 
