@@ -7,6 +7,7 @@ Each makes a processor and the schedule that adds its jobs, or with
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeVar, Unpack, cast, overload
@@ -63,14 +64,15 @@ class _Spec(msgspec.Struct, frozen=True):
     options: dict[str, Any]
 
 
-class Timed:
+class Timed(ABC):
     """The decorators of an app."""
 
     registry: Registry
     data_limit: int
 
+    @abstractmethod
     def queue(self, name: str) -> AppQueue:
-        raise NotImplementedError
+        """The queue of that name."""
 
     @overload
     def cron(

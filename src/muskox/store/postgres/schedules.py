@@ -7,27 +7,20 @@ functions are in `migrations/0008.sql`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from muskox.core.kept import Entry, Kept
 from muskox.core.schedule import Overlap, Told
 from muskox.store import scheduling
 from muskox.store.postgres import adding, rows
 from muskox.store.postgres.adding import Lane
-from muskox.store.postgres.bells import Bells
-from muskox.store.postgres.levels import Levels
+from muskox.store.postgres.verbs import Row, Verbs
 from muskox.store.protocol import MOST_ENTRIES, SCHEDULES, WHY_SKIPPED, Change, Finding, Firing, Looked
 
 __all__ = ["Scheduling"]
 
-Row = tuple[Any, ...]
 
-
-class Scheduling:
+class Scheduling(Verbs):
     """Keeps and fires schedules; a part of the store."""
-
-    _bells: Bells
-    _levels: Levels
 
     async def schedules(self, names: Sequence[str] = (), *, due: bool = False, limit: int = 1000) -> Looked:
         limit = max(0, limit)
@@ -77,20 +70,6 @@ class Scheduling:
             Finding(f"schedule {name}: {entries} entries up to {latest} in its ledger, {told} were told")
             for name, entries, latest, told in await self._all("audit_entries", (MOST_ENTRIES,))
         ]
-
-    # --- what the store has for all its verbs ------------------------------------
-
-    def _now(self) -> int | None:
-        raise NotImplementedError
-
-    async def _all(self, name: str, values: Row = ()) -> list[Row]:
-        raise NotImplementedError
-
-    async def _one(self, name: str, values: Row) -> Row:
-        raise NotImplementedError
-
-    async def _learn(self, lanes: set[tuple[str, str]]) -> Mapping[tuple[str, str], Lane]:
-        raise NotImplementedError
 
 
 def _kept(row: Row) -> Kept | None:

@@ -19,14 +19,12 @@ from muskox.core.life import MOVES, Complete, Settlement
 from muskox.core.seam import World
 from muskox.store.postgres import adding, moving, rows, settling
 from muskox.store.postgres.adding import Lane
-from muskox.store.postgres.bells import EVENTS, Bells
-from muskox.store.postgres.connections import Connection, Connections
-from muskox.store.postgres.levels import Levels
+from muskox.store.postgres.bells import EVENTS
+from muskox.store.postgres.connections import Connection
 from muskox.store.postgres.location import Location, parse
 from muskox.store.postgres.looks import Looks
 from muskox.store.postgres.rows import NUMBER
 from muskox.store.postgres.schedules import Scheduling
-from muskox.store.postgres.schema import Schema
 from muskox.store.postgres.within import Within
 from muskox.store.protocol import (
     Added,
@@ -49,7 +47,6 @@ __all__ = ["PostgresStore", "connect"]
 MOST_EVENTS = 100_000
 
 T = TypeVar("T")
-Row = tuple[Any, ...]
 Step = Callable[[Connection], Awaitable[T]]
 
 
@@ -62,16 +59,10 @@ class PostgresStore(Scheduling):
     """A store in one schema of a database. Its connections belong to the event loop in which it was opened."""
 
     def __init__(self, location: Location, world: World) -> None:
+        super().__init__(location, world)
         self.traits = Traits(loop_bound=True, within=True)
         self._location = location
-        self._world = world
-        self._schema = Schema(location)
         self._looks = Looks(self._schema)
-        self._levels = Levels.of(location.durability)
-        self._lanes: dict[tuple[str, str], Lane] = {}
-        self._names: dict[int, tuple[str, str]] = {}
-        self._connections = Connections(location, world, self._forget)
-        self._bells = Bells(location, self._schema, self._connections, world)
         self._within = Within(location, self._schema, world, self._bells.channel, self._levels)
         self._opening = asyncio.Lock()
         self._opened = False
@@ -356,41 +347,6 @@ class PostgresStore(Scheduling):
     async def beat(self, worker: WorkerRecord, *, gone: bool = False) -> None:
         record = None if gone else msgspec.json.encode(worker).decode()
         await self._one("beat", (self._now(), self._levels.claim, worker.id, record))
-
-    # --- what all verbs need -----------------------------------------------------
-
-    def _now(self) -> int | None:
-        """The moment in a world of its own; None leaves it to the server."""
-        return int(self._world.now() * 1_000_000) if self._world.simulated else None
-
-    async def _all(self, name: str, values: Row = ()) -> list[Row]:
-        said = self._schema[name]
-
-        async def step(db: Connection) -> list[Row]:
-            return await (await db.execute(said, values)).fetchall()
-
-        return await self._connections.run(step)
-
-    async def _one(self, name: str, values: Row) -> Row:
-        return (await self._all(name, values))[0]
-
-    async def _learn(self, lanes: set[tuple[str, str]]) -> Mapping[tuple[str, str], Lane]:
-        """The numbers of these lanes and of others, which are made if there are none. Lanes are never deleted."""
-        while missing := sorted(lanes - self._lanes.keys()):
-            values = rows.texts(queue for queue, _ in missing), rows.texts(name for _, name in missing)
-            self._remember(await self._all("find_lanes", values))
-        return self._lanes
-
-    def _remember(self, lanes: Sequence[Row]) -> None:
-        for queue, name, number, lane in lanes:
-            self._lanes[queue, name] = number, lane
-            self._names[lane] = queue, name
-
-    def _forget(self) -> None:
-        """A server that was lost may come back from a backup, in which other lanes have these numbers."""
-        # Not cleared: a verb that is being said goes on with what it has.
-        self._lanes = {}
-        self._names = {}
 
 
 def _states(verb: str, selection: Selection) -> list[JobState]:
