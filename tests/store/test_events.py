@@ -133,7 +133,6 @@ async def test_nothing_new_is_an_empty_list_at_once(store, add):
     await add()
 
     assert await store.events(after=1) == []
-    assert await store.events(after=99) == []
 
 
 async def test_waiting_for_events_ends_when_there_is_one(store, add):
@@ -290,6 +289,17 @@ async def test_fault_e02_a_reader_that_has_seen_all_is_not_told_of_trimming(stor
     assert [(type(event), event.offset) for event in await store.events(after=30)] == [
         (type((await events(store))[-1]), 31)
     ]
+
+
+async def test_a_reader_that_has_seen_what_the_store_has_lost_is_told_so_and_hears_what_follows(store, add):
+    await add(id="before")
+
+    [told] = await store.events(after=1000, seconds=30)
+    await add(id="after")
+    [follows] = await store.events(after=told.offset)
+
+    assert (type(told), told.offset) == (Trimmed, 1)
+    assert (follows.job_id, follows.offset) == ("after", 2)
 
 
 async def test_offsets_go_on_after_trimming(store, add, few_events):

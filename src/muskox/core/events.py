@@ -187,7 +187,7 @@ class QueueError(Event, frozen=True):
 
 
 class Trimmed(Event, frozen=True):
-    """Events before `offset` were cleared and this reader has not seen them."""
+    """Events up to `offset` were cleared before this reader saw them, or it had seen some that the store has lost."""
 
     kind: ClassVar[str] = "trimmed"
 

@@ -92,7 +92,7 @@ class Looks:
     async def events(self, db: Connection, after: int, queue: str | None, limit: int, now: int | None) -> list[Event]:
         """Read facts after an offset."""
         (lowest, _, _, _, at, following), *records = await self._all(db, "read_events", (now, after, queue, limit))
-        if after < 0:
+        if after < 0 or after >= int(following):
             return [Trimmed(queue or "", int(following) - 1, at)]
         found: list[Event] = []
         for row in records:

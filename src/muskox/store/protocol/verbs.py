@@ -238,7 +238,8 @@ class Store(ScheduleVerbs, Protocol):
         """Give events with offsets above `after`, in order; waits up to `seconds` when there are none.
 
         Begins with `Trimmed` when events after `after` have been cleared. `after` -1 gives at once a single
-        `Trimmed` whose offset is the latest there is, to start following from now.
+        `Trimmed` whose offset is the latest there is, to start following from now; so does an `after` beyond it, as
+        a reader has of whom the store has lost what it told.
         """
         ...
 

@@ -350,7 +350,7 @@ class RedisStore:
         while True:
             mark = self._hub.mark()
             now, latest, first, records = await self._step("events", (after, min(limit, 1000), hint))
-            if after < 0:
+            if after < 0 or after > latest:
                 return [Trimmed(queue or "", latest, now)], after
             if after + 1 < first:
                 found.append(Trimmed(queue or "", first - 1, now))

@@ -70,7 +70,7 @@ def _count(tx: Tx, queue: str, lanes: list[tuple[Any, ...]], runnable: set[str |
 def events(tx: Tx, after: int, queue: str | None, limit: int) -> list[Event]:
     """Read facts after an offset."""
     first, following = tx.one("first_event") or (None, 1)
-    if after < 0:
+    if after < 0 or after >= following:
         return [Trimmed(queue or "", following - 1, tx.now)]
     found: list[Event] = []
     for row in tx.all("read_events", {"after": after, "queue": queue, "limit": limit}):
