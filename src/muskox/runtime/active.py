@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from muskox.core import codec
-from muskox.core.errors import LeaseLost
+from muskox.core.errors import LeaseLost, OptionError
+from muskox.core.life import Complete, Returned
 
 if TYPE_CHECKING:
     from muskox.runtime.run import Run
@@ -100,6 +101,10 @@ class _Facts:
             self._keeper = self._teller.steps_of(self._run.lease)
         return self._keeper
 
+    def _completion(self, result: Any) -> Complete:
+        text = None if result is None else self._encode(result, "result")
+        return Complete(self._run.lease, text, None, self._run.rules.keep_completed)
+
     def _encode(self, value: Any, what: str) -> str:
         if self._run.stop is not None and self._run.stop == "lost":
             raise LeaseLost(f"job {self.id} is no longer this run's: {what} was not kept")
@@ -129,6 +134,19 @@ class ActiveJob(_Facts):
     async def update(self, data: Any) -> None:
         """Replace the job's data, for the next attempt to begin with. Raises as `progress` does."""
         await self._teller.update(self._run.lease, self._encode(data, "data"))
+
+    async def complete(self, result: Any = None, *, within: Any) -> None:
+        """Complete the job in a transaction of yours: your rows and its completion are committed together.
+
+        `within` is an open connection or session on the store's database (SQLite, PostgreSQL). Say it last, then
+        commit and return: until then nobody can renew the lease. What the processor returns is dropped. When the
+        transaction is rolled back, raise, and the attempt has failed as any other. Raises `LeaseLost` when the run
+        may no longer speak for the job: let it roll your transaction back. Raises `OptionError` for what is no such
+        connection and on stores that have no part in transactions, `DataError` for what JSON can't hold.
+        """
+        done = self._completion(result)
+        await self._teller.complete(done, _given(within))
+        self._run.done = Returned(done.result)
 
     @overload
     async def step(self, name: str, work: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -176,6 +194,12 @@ class SyncActiveJob(_Facts):
         update = self._teller.update(self._run.lease, self._encode(data, "data"))
         asyncio.run_coroutine_threadsafe(update, self._teller.loop).result()
 
+    def complete(self, result: Any = None, *, within: Any) -> None:
+        """See `ActiveJob.complete`; in this thread, on a blocking connection."""
+        done = self._completion(result)
+        self._teller.complete_here(done, _given(within))
+        self._run.done = Returned(done.result)
+
     def step(self, name: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """See `ActiveJob.step`."""
         loop, steps = self._teller.loop, self._steps()
@@ -189,3 +213,9 @@ class SyncActiveJob(_Facts):
             asyncio.run_coroutine_threadsafe(steps.keep(name, kept), loop).result()
         found: T = codec.decode(kept)
         return found
+
+
+def _given(within: Any) -> Any:
+    if within is None:
+        raise OptionError("complete needs within=, a connection or session of yours; without one, return the result")
+    return within

@@ -81,7 +81,7 @@ class Attempt:
             return Raised(describe(error), error)
         except BaseException as error:  # noqa: BLE001 - a processor is foreign code and may raise anything, SystemExit included
             return Raised(describe(error, final_on=declaration.final_on), error)
-        return _NOTHING if value is None else self._returned(run, value)
+        return _NOTHING if value is None and run.done is None else self._returned(run, value)
 
     def _items(self, batch: Batch) -> list[Any]:
         """What the processor is given for the jobs of a batch; those whose data does not fit have their outcome."""
@@ -150,6 +150,8 @@ class Attempt:
         return (ActiveJob if run.declaration.mode is Mode.ASYNC else SyncActiveJob)(run, self._teller)
 
     def _returned(self, run: Run, value: Any) -> Returned:
+        if run.done is not None:
+            return run.done
         if run.declaration.batch:
             self._share(cast(Batch, run), value)
             return _NOTHING

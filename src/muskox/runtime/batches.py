@@ -38,7 +38,7 @@ class Batch(Run, gc=False, eq=False):
     def ended(self, outcome: Outcome) -> list[tuple[Run, Outcome]]:
         """What became of each of its runs, where `outcome` became of the call."""
         return [
-            (run, its or (Interrupted() if run.stop is Stop.LOST else outcome))
+            (run, run.done or its or (Interrupted() if run.stop is Stop.LOST else outcome))
             for run, its in zip(self.runs, self.outcomes, strict=True)
         ]
 

@@ -103,6 +103,13 @@ class _Run:
         """Whether the run has been told that it may no longer speak; a cancelled child is ended in any case."""
         return self._lost
 
+    def complete(self, result: Any = None, *, within: Any) -> NoReturn:
+        """Refused: a child process never sees the store."""
+        raise OptionError(
+            "an isolated processor cannot complete its job in a transaction, as its process has no store; "
+            "leave isolated out, or return the result"
+        )
+
     def _tell(self, told: Told | Step) -> str | None:
         answer = self._line.ask(told)
         if answer.lost:

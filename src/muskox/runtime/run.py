@@ -12,7 +12,7 @@ import msgspec
 
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Job, Lease
-from muskox.core.life import Interrupted, Outcome, Rules, TimedOut
+from muskox.core.life import Interrupted, Outcome, Returned, Rules, TimedOut
 from muskox.runtime.registry import Declaration
 
 __all__ = ["Run", "Stop", "stopped"]
@@ -31,7 +31,8 @@ class Run(msgspec.Struct, gc=False, eq=False):
 
     `since` is when it was asked for and `until` when its lease is over if it cannot be renewed, both by the
     monotonic clock. `halt` ends the call in progress; it is None while there is none, so that a run is never
-    part of a cycle that lasts. `over` is set when the run has ended, written or not.
+    part of a cycle that lasts. `over` is set when the run has ended, written or not, `done`
+    when it has completed its job in a transaction of its own.
     """
 
     job: Job
@@ -43,6 +44,7 @@ class Run(msgspec.Struct, gc=False, eq=False):
     stop: Stop | None = None
     halt: Callable[[], object] | None = None
     over: bool = False
+    done: Returned | None = None
 
     def told_to_stop(self) -> bool:
         """Whether the run was told to stop, for whatever reason."""

@@ -7,11 +7,13 @@ are all kept up to the cap of the store. Writing is the settler's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Any
 
 from muskox.core.errors import LeaseLost
 from muskox.core.job import Lease
+from muskox.core.life import Complete
 from muskox.runtime.steps import StepKeeper
 from muskox.store.protocol import Note, Store
 
@@ -56,6 +58,18 @@ class Teller:
         """Replace the data of the job now; raises `LeaseLost` when the run may no longer speak for it."""
         if await self._store.annotate([Note(lease, data=data)]):
             raise LeaseLost(f"job {lease.job_id} is no longer this run's: its data was not changed")
+
+    async def complete(self, done: Complete, within: Any) -> None:
+        """Complete a job in a transaction of the caller's; raises `LeaseLost` when the run may not do that any more."""
+        self._check_lost(await self._store.settle([done], within=within))
+
+    def complete_here(self, done: Complete, within: Any) -> None:
+        """As `complete`, in the caller's thread and on a blocking connection."""
+        self._check_lost(self._store.settle_within([done], within))
+
+    def _check_lost(self, lost: Sequence[Lease]) -> None:
+        for lease in lost:
+            raise LeaseLost(f"job {lease.job_id} is no longer this run's: it was not completed")
 
     def steps_of(self, lease: Lease) -> StepKeeper:
         """What keeps the steps of the run that has this lease."""

@@ -25,7 +25,7 @@ from muskox.store.postgres.location import Location, parse
 from muskox.store.postgres.looks import Looks
 from muskox.store.postgres.rows import NUMBER
 from muskox.store.postgres.schedules import Scheduling
-from muskox.store.postgres.within import Within
+from muskox.store.postgres.within import Inside, Within
 from muskox.store.protocol import (
     Added,
     Finding,
@@ -55,7 +55,7 @@ def connect(url: str, world: World) -> PostgresStore:
     return PostgresStore(parse(url), world)
 
 
-class PostgresStore(Scheduling):
+class PostgresStore(Scheduling, Inside):
     """A store in one schema of a database. Its connections belong to the event loop in which it was opened."""
 
     def __init__(self, location: Location, world: World) -> None:
@@ -128,9 +128,6 @@ class PostgresStore(Scheduling):
         found = {(job.queue, job.id): job for job in map(rows.full, await self._all("get_by_queue", values))}
         return found if len(found) == len(wanted) else None
 
-    def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
-        return self._within.add_here(jobs, connection)
-
     async def claim(
         self, wants: Sequence[Want], *, limit: int, worker: str, lease: float, ticket: str = ""
     ) -> list[Job]:
@@ -151,7 +148,9 @@ class PostgresStore(Scheduling):
             self._bells.ring([EVENTS])
         return [rows.claimed(row, *self._names[row[2]], worker) for row in found]
 
-    async def settle(self, settlements: Sequence[Settlement]) -> list[Lease]:
+    async def settle(self, settlements: Sequence[Settlement], *, within: Any = None) -> list[Lease]:
+        if within is not None:
+            return await self._within.settle(settlements, within)
         lanes = await self._learn({(one.lease.queue, one.lease.name) for one in settlements})
         plain = [one for one in settlements if type(one) is Complete and settling.plain(one)]
         others = [one for one in settlements if not settling.plain(one)]

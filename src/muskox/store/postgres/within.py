@@ -1,4 +1,4 @@
-"""Adds jobs inside the transaction of a caller, on the caller's connection.
+"""Adds and settles jobs inside the transaction of a caller, on the caller's connection.
 
 The transaction stays the caller's: nothing here commits it. What must not be
 held until the caller commits, new lanes and tables, is made on another one.
@@ -16,9 +16,10 @@ from psycopg import errors
 from psycopg.rows import tuple_row
 
 from muskox.core.errors import OptionError, StoreUnavailable
-from muskox.core.job import NewJob
+from muskox.core.job import Lease, NewJob
+from muskox.core.life import Settlement
 from muskox.core.seam import World
-from muskox.store.postgres import adding, lenders, rows
+from muskox.store.postgres import adding, lenders, rows, settling
 from muskox.store.postgres.adding import Lane
 from muskox.store.postgres.levels import Levels
 from muskox.store.postgres.location import Location
@@ -26,7 +27,7 @@ from muskox.store.postgres.schema import Schema
 from muskox.store.postgres.trouble import translate
 from muskox.store.protocol import Added
 
-__all__ = ["Within"]
+__all__ = ["Inside", "Within"]
 
 _Status = psycopg.pq.TransactionStatus
 
@@ -34,7 +35,7 @@ Row = tuple[Any, ...]
 
 
 class Within:
-    """Adds on the connections of callers, from any thread and any event loop."""
+    """Adds and settles on the connections of callers, from any thread and any event loop."""
 
     def __init__(self, location: Location, schema: Schema, world: World, channel: str, levels: Levels) -> None:
         self._location = location
@@ -52,7 +53,7 @@ class Within:
         if not jobs:
             return []
         data = adding.data_of(jobs)
-        self._learn(jobs)
+        self._learn(adding.lanes_of(jobs))
         with self._translated(), _begun(found), found.transaction():
             self._check_identity(self._ask(found, "identity"))
             [(at, known, _)] = self._ask(found, "add", self._values(jobs, data))
@@ -69,7 +70,7 @@ class Within:
         if not jobs:
             return []
         data = adding.data_of(jobs)
-        self._learn(jobs)
+        self._learn(adding.lanes_of(jobs))
         with self._translated():
             if found.info.transaction_status == _Status.IDLE:
                 await found.execute("SELECT 1")
@@ -80,6 +81,35 @@ class Within:
                     return rows.added(jobs, at)
                 there = await self._ask_later(found, "get_by_queue", self._wanted(jobs, known))
                 return self._answers(jobs, at, known, there)
+
+    def settle_here(self, settlements: Sequence[Settlement], given: Any) -> list[Lease]:
+        """Settle in the caller's thread, on a blocking connection."""
+        found = lenders.find(given)
+        self._learn({(one.lease.queue, one.lease.name) for one in settlements})
+        with self._translated(), _begun(found), found.transaction():
+            self._check_identity(self._ask(found, "identity"))
+            [(places, bells)] = self._ask(found, "settle", self._settling(settlements))
+            self._ask(found, "ring", (self._channel, bells))
+            return [settlements[place].lease for place in places]
+
+    async def settle(self, settlements: Sequence[Settlement], given: Any) -> list[Lease]:
+        """Settle on an asynchronous connection of this loop, or as `settle_here` on a blocking one."""
+        if not lenders.is_asynchronous(given):
+            return self.settle_here(settlements, given)
+        found = await lenders.find_async(given)
+        self._learn({(one.lease.queue, one.lease.name) for one in settlements})
+        with self._translated():
+            if found.info.transaction_status == _Status.IDLE:
+                await found.execute("SELECT 1")
+            async with found.transaction():
+                self._check_identity(await self._ask_later(found, "identity"))
+                [(places, bells)] = await self._ask_later(found, "settle", self._settling(settlements))
+                await self._ask_later(found, "ring", (self._channel, bells))
+                return [settlements[place].lease for place in places]
+
+    def _settling(self, settlements: Sequence[Settlement]) -> Row:
+        now = int(self._world.now() * 1_000_000) if self._world.simulated else None
+        return now, self._levels.add, settling.items(settlements, self._lanes)
 
     # --- on the caller's connection ----------------------------------------------
 
@@ -127,10 +157,10 @@ class Within:
 
     # --- on a connection of our own ----------------------------------------------
 
-    def _learn(self, jobs: Sequence[NewJob]) -> None:
-        """Know the lanes of the jobs and who the store is; lanes and tables are made if there are none."""
+    def _learn(self, lanes: set[tuple[str, str]]) -> None:
+        """Know these lanes and who the store is; lanes and tables are made if there are none."""
         with self._learning:
-            missing = sorted(adding.lanes_of(jobs) - self._lanes.keys())
+            missing = sorted(lanes - self._lanes.keys())
             if not missing and self._identity is not None:
                 return
             try:
@@ -143,6 +173,18 @@ class Within:
                         self._lanes[queue, name] = number, lane
             except psycopg.Error as error:
                 raise translate(error, self._location) from error
+
+
+class Inside:
+    """The verbs that are said on the connection of a caller, in the caller's thread."""
+
+    _within: Within
+
+    def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
+        return self._within.add_here(jobs, connection)
+
+    def settle_within(self, settlements: Sequence[Settlement], connection: Any) -> list[Lease]:
+        return self._within.settle_here(settlements, connection)
 
 
 @contextmanager

@@ -85,11 +85,19 @@ class Store(ScheduleVerbs, Protocol):
         """
         ...
 
-    async def settle(self, settlements: Sequence[Settlement]) -> list[Lease]:
+    async def settle(self, settlements: Sequence[Settlement], *, within: Any = None) -> list[Lease]:
         """Write what became of runs; returns the leases that were lost and therefore changed nothing at all.
 
         A lease counts as long as nobody else has claimed, cancelled or recovered the job, also past its
-        deadline. Events: completed, retrying, failed, released, and waiting for what can be claimed at once.
+        deadline. `within` is an asynchronous connection of the caller's, as for `add`. Events: completed, retrying,
+        failed, released, and waiting for what can be claimed at once.
+        """
+        ...
+
+    def settle_within(self, settlements: Sequence[Settlement], connection: Any) -> list[Lease]:
+        """`settle` on the caller's own connection and in its transaction, in the caller's thread; see `add_within`.
+
+        Until that ends, nobody else can write these jobs, nor renew their leases.
         """
         ...
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from muskox.core.errors import OptionError, StoreError, StoreUnavailable
+from muskox.core.errors import StoreError, StoreUnavailable
 from muskox.core.events import Event, Trimmed
 from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Retention
 from muskox.core.kept import Entry
@@ -44,6 +44,7 @@ from muskox.store.redis.link import Command, Link
 from muskox.store.redis.location import Location, parse
 from muskox.store.redis.records import LETTER, Reader, added, events, groups, packed
 from muskox.store.redis.server import check, check_layout
+from muskox.store.redis.trouble import outside
 
 __all__ = ["RedisStore", "connect"]
 
@@ -131,17 +132,17 @@ class RedisStore:
 
     async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
         if within is not None:
-            return self.add_within(jobs, within)
+            outside()
         if not jobs:
             return []
         now, *known = await self._lasting_step("add", groups(jobs))
         return added(jobs, now, dict(zip(known[::2], known[1::2], strict=True)))
 
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
-        raise OptionError(
-            "Redis has no part in the transactions of other databases; leave `within` out, "
-            "or keep the jobs in SQLite or PostgreSQL"
-        )
+        outside()
+
+    def settle_within(self, settlements: Sequence[Settlement], connection: Any) -> list[Lease]:
+        outside()
 
     async def claim(
         self, wants: Sequence[Want], *, limit: int, worker: str, lease: float, ticket: str = ""
@@ -166,7 +167,9 @@ class RedisStore:
         readers = [Reader(queue) for queue in queues]
         return [readers[place - 1].job(id, record) for place, id, record in zip(places, ids, records, strict=True)]
 
-    async def settle(self, settlements: Sequence[Settlement]) -> list[Lease]:
+    async def settle(self, settlements: Sequence[Settlement], *, within: Any = None) -> list[Lease]:
+        if within is not None:
+            outside()
         if not settlements:
             return []
         settling = settle.Settling(settlements, self._seen)

@@ -6,13 +6,22 @@ It decides nothing about connections; `link.py` does.
 from __future__ import annotations
 
 import re
+from typing import NoReturn
 
 from redis import exceptions as driver
 
-from muskox.core.errors import StoreCorrupt, StoreError, StoreFull, StoreReadOnly, StoreUnavailable, StoreUnsupported
+from muskox.core.errors import (
+    OptionError,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+    StoreUnsupported,
+)
 from muskox.store.redis.location import Location
 
-__all__ = ["has_moved", "translate"]
+__all__ = ["has_moved", "outside", "translate"]
 
 _CODES: list[tuple[str, type[StoreError], str]] = [
     ("OOM", StoreFull, "has no memory left; raise maxmemory, or clear or remove ended jobs"),
@@ -94,3 +103,11 @@ def _code(error: Exception) -> str | None:
 def _text(error: Exception) -> str:
     text = str(error) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def outside() -> NoReturn:
+    """Refuse what would have to be done in a transaction of another database."""
+    raise OptionError(
+        "Redis has no part in the transactions of other databases; leave `within` out, "
+        "or keep the jobs in SQLite or PostgreSQL"
+    )

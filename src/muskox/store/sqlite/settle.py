@@ -31,11 +31,12 @@ class Settling:
     """A step that writes settlements and gives back the leases that were lost.
 
     It is made in the thread of whoever settles, and there puts everything into the texts that travel to the
-    statements, so that the line has nothing to do but to run them.
+    statements, so that the line has nothing to do but to run them. `careful`: it looks first which are lost, as it must
+    where it cannot begin anew.
     """
 
-    def __init__(self, settlements: Sequence[Settlement]) -> None:
-        self._careful = False
+    def __init__(self, settlements: Sequence[Settlement], *, careful: bool = False) -> None:
+        self._careful = careful
         plain = [one for one in settlements if type(one) is Complete and one.keep is None and one.unkept is None]
         self._plain = _Batch.of(plain) if plain else None
         self._others: list[Settlement] = []

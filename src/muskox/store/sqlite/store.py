@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from muskox.core.events import Event
 from muskox.core.job import Job, JobState, Lease, NewJob, Retention
@@ -48,6 +48,8 @@ from muskox.store.sqlite.tx import Tx
 from muskox.store.sqlite.within import borrow, borrow_async, is_asynchronous
 
 __all__ = ["SqliteStore", "connect"]
+
+T = TypeVar("T")
 
 LONE = 8
 """So few jobs are added in the caller's thread when nobody else is writing."""
@@ -114,36 +116,39 @@ class SqliteStore:
 
     async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
         if within is not None:
-            return await self._add_within(jobs, within)
+            return await self._within_async(partial(moves.add, jobs=jobs), within)
         step = partial(moves.add, jobs=jobs)
         if 0 < len(jobs) <= LONE and (added := self._writer.run_here(step)) is not None:
             return added
         return await self._writer.run(step)
 
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
+        return self._within(partial(moves.add, jobs=jobs), connection)
+
+    def _within(self, step: Callable[[Tx], T], connection: Any) -> T:
         try:
-            return borrow(connection, self._location, partial(self._add_on, jobs))
+            return borrow(connection, self._location, partial(self._step_on, step))
         except sqlite3.Error as error:
             raise translate(error, self._location) from error
 
-    async def _add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
+    async def _within_async(self, step: Callable[[Tx], T], connection: Any) -> T:
         if not is_asynchronous(connection):
-            return self.add_within(jobs, connection)
+            return self._within(step, connection)
         try:
-            return await borrow_async(connection, self._location, partial(self._add_on, jobs))
+            return await borrow_async(connection, self._location, partial(self._step_on, step))
         except sqlite3.Error as error:
             raise translate(error, self._location) from error
 
-    def _add_on(self, jobs: Sequence[NewJob], db: sqlite3.Connection) -> list[Added]:
-        """Add on a connection of the caller's, in the transaction that it has."""
+    def _step_on(self, step: Callable[[Tx], T], db: sqlite3.Connection) -> T:
+        """Do a step on a connection of the caller's, in the transaction that it has."""
         if not self._opened:
             # The caller may hold the lock that opening would wait for, so its own transaction makes the tables.
             apply(db)
         tx = Tx(db, self._world)
         tx.begin(locked=False)
-        added = moves.add(tx, jobs)
+        answer = step(tx)
         tx.end()
-        return added
+        return answer
 
     async def claim(
         self, wants: Sequence[Want], *, limit: int, worker: str, lease: float, ticket: str = ""
@@ -164,8 +169,13 @@ class SqliteStore:
             del self._tickets[next(iter(self._tickets))]
         self._tickets[worker, ticket] = [job.lease for job in jobs if job.lease is not None]
 
-    async def settle(self, settlements: Sequence[Settlement]) -> list[Lease]:
+    async def settle(self, settlements: Sequence[Settlement], *, within: Any = None) -> list[Lease]:
+        if within is not None:
+            return await self._within_async(Settling(settlements, careful=True), within)
         return await self._writer.run(Settling(settlements))
+
+    def settle_within(self, settlements: Sequence[Settlement], connection: Any) -> list[Lease]:
+        return self._within(Settling(settlements, careful=True), connection)
 
     async def renew(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
         return await self._writer.run(partial(moves.renew, leases=leases, seconds=lease))
