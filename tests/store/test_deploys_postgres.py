@@ -8,7 +8,8 @@ import os
 import psycopg
 import pytest
 
-from muskox.core.errors import StoreUnsupported
+from muskox.core.errors import StoreUnavailable, StoreUnsupported
+from muskox.core.job import NewJob
 from muskox.runtime.world import RealWorld
 from muskox.store import open_store
 from muskox.store.postgres.schema import _FILES
@@ -93,3 +94,22 @@ async def test_fault_v02_a_migration_killed_half_way_or_run_twice_harms_no_worke
     assert await (await db.execute(columns, (schema,))).fetchall() == [("a",), ("b",)]
     reader = f"SELECT reader FROM {schema}.migrations WHERE name = '9000'"
     assert await (await db.execute(reader)).fetchall() == [(LATEST,)]
+
+
+async def test_a_migration_that_must_wait_lets_others_go_first_and_says_for_whom(url, store, schema, db, monkeypatch):
+    monkeypatch.setitem(_FILES, "9999", "-- readers: 0001\nALTER TABLE muskox.jobs ADD COLUMN extra text")
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE %s AND wait_event_type = 'Lock'"
+    async with await psycopg.AsyncConnection.connect(postgres.shared_url(), application_name="reader") as reader:
+        await reader.execute(f"SELECT FROM {schema}.jobs")
+
+        migrating = asyncio.create_task(open_store(url, RealWorld()).migrate())
+        async with asyncio.timeout(deploys.LIMIT):
+            while await (await db.execute(waiting, (f"%ALTER TABLE {schema}.jobs%",))).fetchone() == (0,):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        # Behind the migration, which steps back in time.
+        await store.add([NewJob("a", "files", "resize")])
+        with pytest.raises(StoreUnavailable, match=r"migration 9999.*\(reader, idle in transaction, since \d+ s\)"):
+            await migrating
+        assert await figures(store) == {"waiting": 1}
+
+    assert await store.migrate() == ["9999"]

@@ -11,9 +11,10 @@ from importlib.resources import files
 from typing import Any
 
 from psycopg import Connection as Blocking
+from psycopg.errors import LockNotAvailable
 
-from muskox.core.errors import StoreError, StoreReadOnly, StoreUnsupported
-from muskox.store.postgres.connections import Connection
+from muskox.core.errors import StoreError, StoreReadOnly, StoreUnavailable, StoreUnsupported
+from muskox.store.postgres.connections import Connection, pause
 from muskox.store.postgres.location import Location
 from muskox.store.sql import reader, statements, unreadable
 
@@ -23,6 +24,11 @@ log = logging.getLogger("muskox.store")
 
 OLDEST = 150_000
 """The oldest server that the suite runs on."""
+
+LOCK_WAIT = 1.0
+"""Seconds for which a migration waits for a lock at most, and everybody else behind it; then all others go first."""
+
+TRIES = 3
 
 _PACKAGE = "muskox.store.postgres"
 _STATEMENTS = statements(_PACKAGE) | statements(_PACKAGE, "schedules.sql")
@@ -38,6 +44,7 @@ class Schema:
 
     def __init__(self, location: Location) -> None:
         self._location = location
+        self._lock_wait = min(LOCK_WAIT, location.patience / 8)
         self._sql = {name: self._named(body.replace("{job}", _STATEMENTS["job"])) for name, body in _STATEMENTS.items()}
 
     def __getitem__(self, name: str) -> str:
@@ -69,28 +76,48 @@ class Schema:
 
     async def apply(self, connection: Connection) -> list[str]:
         """Apply the migrations that are missing, each in a transaction of its own; returns their names."""
-        done = []
-        for name, text in _FILES.items():
-            async with connection.transaction():
-                await connection.execute(self["lock"])
-                await connection.execute(self["make"])
-                if name in await self._missing(connection):
-                    await connection.execute(self._named(text))
-                    await connection.execute(self["note"], (name, reader(name, text)))
-                    done.append(name)
+        done = [name for name, text in _FILES.items() if await self._apply(connection, name, text)]
         if done:
             log.info("schema %s: applied the migrations %s", self._location.schema, ", ".join(done))
         return done
 
+    async def _apply(self, connection: Connection, name: str, text: str) -> bool:
+        """Apply one if it is missing. Should it wait for a lock, it steps back and tries again a few times."""
+        for tries_left in reversed(range(TRIES)):
+            try:
+                async with connection.transaction():
+                    await connection.execute(self["lock"])
+                    await connection.execute(self["hurry"], (f"{self._lock_wait * 1000:.0f}",))
+                    await connection.execute(self["make"])
+                    if name not in await self._missing(connection):
+                        return False
+                    await connection.execute(self._named(text))
+                    await connection.execute(self["note"], (name, reader(name, text)))
+                    return True
+            except LockNotAvailable as error:
+                if not tries_left:
+                    raise StoreUnavailable(await self._held_up(connection, name)) from error
+            await pause(self._lock_wait)
+        raise AssertionError("the last try returns or raises")
+
     def apply_here(self, connection: Blocking) -> None:
-        """`apply` on a blocking connection that commits each statement."""
+        """`apply` on a blocking connection that commits each statement, with one try for each."""
         for name, text in _FILES.items():
             with connection.transaction():
                 connection.execute(self["lock"])
+                connection.execute(self["hurry"], (f"{self._lock_wait * 1000:.0f}",))
                 connection.execute(self["make"])
                 if name in self._lacking(connection.execute(self["migrated"]).fetchall()):
                     connection.execute(self._named(text))
                     connection.execute(self["note"], (name, reader(name, text)))
+
+    async def _held_up(self, connection: Connection, name: str) -> str:
+        holders = await (await connection.execute(self["holders"], (self._location.schema,))).fetchall()
+        said = ", ".join(f"process {pid} ({who}, {state}, since {age} s)" for pid, who, state, age in holders)
+        return (
+            f"migration {name} of schema {self._location.schema} could not lock its tables, which others hold: "
+            f"{said or 'nobody any more'}; let them end and run `muskox migrate` again, nothing was changed"
+        )
 
     async def _missing(self, connection: Connection) -> list[str]:
         return self._lacking(await (await connection.execute(self["migrated"])).fetchall())

@@ -20,6 +20,23 @@ SELECT name, to_jsonb(m) ->> 'reader' FROM muskox.migrations AS m;
 -- Migrations are applied by one at a time.
 SELECT pg_advisory_xact_lock(775565, hashtext('muskox'));
 
+-- name: hurry
+-- Whoever waits for a table has all others wait behind him: so a migration waits for so many milliseconds only.
+SELECT set_config('lock_timeout', %s, true);
+
+-- name: holders
+-- Who holds tables of a schema, longest first: what a migration waits for is mostly the first.
+SELECT a.pid, COALESCE(NULLIF(a.application_name, ''), 'unnamed'), COALESCE(a.state, 'of another user'),
+       COALESCE(extract(epoch FROM clock_timestamp() - a.xact_start)::integer, 0)
+FROM pg_stat_activity AS a
+WHERE a.pid <> pg_backend_pid() AND a.pid IN (
+    SELECT l.pid FROM pg_locks AS l JOIN pg_class AS c ON c.oid = l.relation
+    WHERE l.granted AND c.relnamespace = to_regnamespace(%s)
+      AND l.database = (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database())
+)
+ORDER BY a.xact_start
+LIMIT 3;
+
 -- name: make
 CREATE SCHEMA IF NOT EXISTS muskox;
 CREATE TABLE IF NOT EXISTS muskox.migrations (
