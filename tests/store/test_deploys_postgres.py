@@ -102,7 +102,8 @@ async def test_a_migration_that_must_wait_lets_others_go_first_and_says_for_whom
     async with await psycopg.AsyncConnection.connect(postgres.shared_url(), application_name="reader") as reader:
         await reader.execute(f"SELECT FROM {schema}.jobs")
 
-        migrating = asyncio.create_task(open_store(url, RealWorld()).migrate())
+        another = open_store(url, RealWorld())
+        migrating = asyncio.create_task(another.migrate())
         async with asyncio.timeout(deploys.LIMIT):
             while await (await db.execute(waiting, (f"%ALTER TABLE {schema}.jobs%",))).fetchone() == (0,):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
@@ -110,6 +111,7 @@ async def test_a_migration_that_must_wait_lets_others_go_first_and_says_for_whom
         await store.add([NewJob("a", "files", "resize")])
         with pytest.raises(StoreUnavailable, match=r"migration 9999.*\(reader, idle in transaction, since \d+ s\)"):
             await migrating
+        await another.close()
         assert await figures(store) == {"waiting": 1}
 
     assert await store.migrate() == ["9999"]
