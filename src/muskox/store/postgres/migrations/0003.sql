@@ -263,6 +263,7 @@ DECLARE
     v_picked tid[];
     v_claimed integer[];
     v_queue integer;
+    v_last record;
 BEGIN
     PERFORM muskox.relax(p_level);
     v_now := muskox.tick(p_now, true);
@@ -323,6 +324,8 @@ BEGIN
         RETURN;
     END IF;
 
+    SELECT j.queue, j.lane, j.rank, j.arrival, j.seq INTO v_last
+    FROM muskox.jobs AS j WHERE j.ctid = v_picked[cardinality(v_picked)];
     PERFORM muskox.lift_tokens(v_now);
     IF v_lane_queues[1] = ALL (v_lane_queues) THEN
         v_claimed := v_lane_queues[1:1];
@@ -362,6 +365,14 @@ BEGIN
     ORDER BY m.token;
 
     FOREACH v_queue IN ARRAY v_claimed LOOP
+        -- Mostly there are more behind the last one; from the front of the index all that were claimed would be read again.
+        IF v_queue = v_last.queue AND EXISTS (
+            SELECT FROM muskox.jobs AS j
+            WHERE j.lane = v_last.lane AND j.state = 0
+              AND (j.rank, j.arrival, j.seq) > (v_last.rank, v_last.arrival, v_last.seq)
+        ) THEN
+            CONTINUE;
+        END IF;
         IF NOT EXISTS (
             SELECT FROM muskox.lanes AS l
             WHERE l.queue = v_queue
