@@ -7,9 +7,9 @@ becomes of their answers. Connections are another module's affair.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -20,7 +20,6 @@ from muskox.core.seam import World
 from muskox.store.postgres import adding, moving, rows, settling
 from muskox.store.postgres.adding import Lane
 from muskox.store.postgres.bells import EVENTS
-from muskox.store.postgres.connections import Connection
 from muskox.store.postgres.location import Location, parse
 from muskox.store.postgres.looks import Looks
 from muskox.store.postgres.rows import NUMBER
@@ -45,9 +44,6 @@ from muskox.store.protocol import (
 __all__ = ["PostgresStore", "connect"]
 
 MOST_EVENTS = 100_000
-
-T = TypeVar("T")
-Step = Callable[[Connection], Awaitable[T]]
 
 
 def connect(url: str, world: World) -> PostgresStore:
