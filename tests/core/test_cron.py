@@ -107,7 +107,7 @@ def test_mission_b01_the_names_say_what_they_do():
         (None, "must be text"),
     ],
 )
-def test_a_wrong_expression_is_refused_with_the_field_and_what_is_allowed(text, said):
+def test_fault_c07_a_wrong_expression_is_refused_with_the_field_and_what_is_allowed(text, said):
     with pytest.raises(OptionError, match=re.escape(said)):
         Cron(text)
 
@@ -125,7 +125,7 @@ def test_gap_and_fold_must_be_one_of_their_words():
         Cron("* * * * *", fold="none")
 
 
-def test_an_expression_that_names_only_missing_times_is_refused():
+def test_fault_c07_an_expression_that_names_only_missing_times_is_refused():
     with pytest.raises(OptionError, match="no moment ever in America/New_York"):
         Cron("*/5 2 * MAR SUN#2", "America/New_York")
 
@@ -224,7 +224,7 @@ def test_fault_t07_there_is_nothing_after_the_year_9999(at):
     assert Cron("* * * * * *").next_after(at) is None
 
 
-def test_leap_days_are_found_over_a_century_without_one():
+def test_fault_c07_leap_days_are_found_over_a_century_without_one():
     found = Cron("0 0 29 2 *").preview(2, after=datetime(2096, 1, 1, tzinfo=UTC))
 
     assert [at.year for at in found] == [2096, 2104]

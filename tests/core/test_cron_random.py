@@ -115,7 +115,7 @@ def test_fault_t06_random_expressions_agree_with_a_scan_of_the_minutes_of_half_a
 
 
 @given(expressions(), starts(600))
-def test_random_expressions_agree_with_a_scan_of_the_seconds_of_a_quarter(text, where):
+def test_fault_c07_random_expressions_agree_with_a_scan_of_the_seconds_of_a_quarter(text, where):
     name, start = where
 
     cron = read(text, name)
@@ -124,7 +124,7 @@ def test_random_expressions_agree_with_a_scan_of_the_seconds_of_a_quarter(text, 
 
 
 @given(DAYS, MONTHS, WEEKDAYS, st.sampled_from(ZONES), st.integers(1990, 2090))
-def test_random_days_agree_with_a_scan_of_the_days_of_a_year(day, month, weekday, name, year):
+def test_fault_c07_random_days_agree_with_a_scan_of_the_days_of_a_year(day, month, weekday, name, year):
     text = f"0 12 {day} {month} {weekday}"
     start, stop = instant(year, 1, 1), instant(year + 1, 3, 1)
 
@@ -137,7 +137,7 @@ def test_random_days_agree_with_a_scan_of_the_days_of_a_year(day, month, weekday
 
 
 @given(expressions(), starts(DAY), st.integers(0, 40 * DAY), st.sampled_from(["first", "second", "both"]))
-def test_the_next_moment_is_later_and_nothing_lies_between(text, where, ahead, fold):
+def test_fault_c07_the_next_moment_is_later_and_nothing_lies_between(text, where, ahead, fold):
     name, start = where
     cron = read(text, name, "after", fold)
 

@@ -63,13 +63,13 @@ def judge(text: str, change: Change, names: list[str], gap: str = "after", fold:
         assert ours(Cron(text, name, gap, fold), start, stop) == wanted, (text, name, change, gap, fold)
 
 
-def test_a_rhythm_matches_whenever_the_clock_shows_it():
+def test_fault_t06_a_rhythm_matches_whenever_the_clock_shows_it():
     for change, names in kinds().items():
         for text in STEPPED:
             judge(text, change, names)
 
 
-def test_a_time_of_the_day_comes_once_by_the_rules_for_gap_and_fold():
+def test_fault_t06_a_time_of_the_day_comes_once_by_the_rules_for_gap_and_fold():
     for change, names in kinds().items():
         for text in FIXED:
             for gap, fold in POLICIES if ALL else USUAL:
