@@ -37,6 +37,15 @@ async def checkpoint(url: str, prefix: str, count: str) -> None:
     await store.close()
 
 
+async def produce(url: str) -> None:
+    """Add one by one, as a lone producer does, until killed."""
+    store = open_store(url, RealWorld())
+    await store.open()
+    for number in range(1_000_000):
+        await store.add([NewJob(str(number), "files", "resize")])
+        say("added", str(number))
+
+
 async def stumble(url: str) -> None:
     """Add one by one while the disk fails now and then."""
     line.CHECKPOINT_BYTES = 16 * 1024
@@ -61,4 +70,4 @@ if __name__ == "__main__":
     if verb == "lock":
         lock(*words)
     else:
-        asyncio.run({"checkpoint": checkpoint, "stumble": stumble}[verb](*words))
+        asyncio.run({"checkpoint": checkpoint, "produce": produce, "stumble": stumble}[verb](*words))

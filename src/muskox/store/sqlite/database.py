@@ -33,6 +33,9 @@ OLDEST = (3, 35, 0)
 FIXED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 """Releases in which the WAL-reset race is mended, the first for all that follow."""
 
+PAGE = 2048
+"""Bytes of a page in a new file: see docs/decisions/sqlite.md."""
+
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs"})
 _MOUNTS = Path("/proc/self/mounts")
 _LEVELS = {"default": "NORMAL", "fsync": "FULL"}
@@ -158,6 +161,7 @@ def connect(location: Location, *, writing: bool) -> sqlite3.Connection:
 
 
 def _configure(connection: sqlite3.Connection, location: Location, *, writing: bool) -> None:
+    connection.execute(f"PRAGMA page_size = {PAGE}")
     connection.execute(f"PRAGMA busy_timeout = {int(location.patience * 1000)}")
     if location.path is not None:
         [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()

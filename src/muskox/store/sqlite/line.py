@@ -49,15 +49,27 @@ PATIENCE_TO_CHECKPOINT = 1000
 """Milliseconds: without the writer's lock SQLite would fall back to a checkpoint beside other writers."""
 
 
+def _nothing(tx: Tx) -> None:
+    pass
+
+
 class Line:
     """A line of steps before one connection; steps are run in the order in which they came."""
 
     def __init__(
-        self, location: Location, world: World, *, writing: bool, committed: Callable[[Tx], None] = lambda tx: None
+        self,
+        location: Location,
+        world: World,
+        *,
+        writing: bool,
+        begun: Callable[[Tx], object] = _nothing,
+        committed: Callable[[Tx], object] = _nothing,
     ) -> None:
+        """`begun` comes before the steps of a transaction, but not in `run_here`; `committed` after it."""
         self._location = location
         self._world = world
         self._writing = writing
+        self._begun = begun
         self._committed = committed
         self._inbox: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._turn = threading.Lock()
@@ -106,8 +118,9 @@ class Line:
     def run_here(self, step: Callable[[Tx], T]) -> T | None:
         """Run `step` at once in the caller's thread if nobody is in the line and nobody holds the lock; else None.
 
-        A short step costs about as much as the hop to the line's thread and back, so that a lone caller is
-        served in half the time (docs/decisions/sqlite.md has the figures). Its answer must not be None.
+        None too when the transaction would have to write more than its step does, whose answer must not be None.
+        A short step costs about as much as the hop to the line's thread and back, so that a lone caller is served in
+        half the time (docs/decisions/sqlite.md has the figures).
         """
         if self._location.durability != "default" or self._closed or not self._inbox.empty():
             return None
@@ -120,6 +133,10 @@ class Line:
             tx = Tx(self._db, self._world, self._lanes)
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                tx.begin()
+                if tx.changed:
+                    self._undo()
+                    return None
                 answer = self._finish(tx, step)
             except BaseException:
                 self._undo()
@@ -205,6 +222,11 @@ class Line:
             tx = Tx(self._db, self._world, self._lanes)
             try:
                 self._db.execute("BEGIN IMMEDIATE" if self._writing else "BEGIN")
+                if self._writing:
+                    tx.begin()
+                    self._begun(tx)
+                else:
+                    tx.look()
                 return tx, self._finish(tx, partial(_run_all, steps))
             except sqlite3.Error as error:
                 self._undo()
@@ -221,12 +243,8 @@ class Line:
             waited += self._wait_for_lock(attempt)
 
     def _finish(self, tx: Tx, step: Callable[[Tx], T]) -> T:
-        if self._writing:
-            tx.begin()
-        else:
-            tx.look()
         answer = step(tx)
-        tx.end()
+        tx.write()
         self._db.execute("COMMIT")
         if tx.met:
             self._lanes.update(tx.met)

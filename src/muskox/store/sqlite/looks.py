@@ -34,9 +34,12 @@ def workers(tx: Tx) -> list[WorkerRecord]:
 def counts(tx: Tx, queues: Sequence[str]) -> list[QueueCounts]:
     """The figures of queues, in the order asked for, or of all in the order of their making."""
     runnable = _runnable(workers(tx))
+    untold = {lane: (waiting, delayed) for lane, waiting, delayed in tx.all("untold_counts")}
     found: dict[str, list[tuple[Any, ...]]] = {}
-    for row in tx.all("counts"):
-        found.setdefault(row[0], []).append(row)
+    for queue, paused, name, lane, waiting, delayed, *others in tx.all("counts"):
+        more = untold.get(lane, (0, 0))
+        figures = [] if lane is None else [waiting + more[0], delayed + more[1], *others]
+        found.setdefault(queue, []).append((queue, paused, name, lane, *figures))
     return [_count(tx, name, found.get(name, []), runnable.get(name, set())) for name in queues or found]
 
 
@@ -67,11 +70,11 @@ def _count(tx: Tx, queue: str, lanes: list[tuple[Any, ...]], runnable: set[str |
     return QueueCounts(queue, bool(lanes and lanes[0][1]), totals, names, held, age)
 
 
-def events(tx: Tx, after: int, queue: str | None, limit: int) -> list[Event]:
-    """Read facts after an offset."""
-    first, following = tx.one("first_event") or (None, 1)
+def events(tx: Tx, after: int, queue: str | None, limit: int) -> tuple[list[Event], bool]:
+    """Read facts after an offset; and whether there are jobs of which is still to be told."""
+    first, following, behind = tx.one("first_event") or (None, 1, False)
     if after < 0 or after >= following:
-        return [Trimmed(queue or "", following - 1, tx.now)]
+        return [Trimmed(queue or "", following - 1, tx.now)], bool(behind)
     found: list[Event] = []
     for row in tx.all("read_events", {"after": after, "queue": queue, "limit": limit}):
         found += unfold(Record(*row), after=after)
@@ -80,7 +83,7 @@ def events(tx: Tx, after: int, queue: str | None, limit: int) -> list[Event]:
     lowest = following if first is None else first
     if after + 1 < lowest:
         found.insert(0, Trimmed(queue or "", lowest - 1, tx.now))
-    return found[:limit]
+    return found[:limit], bool(behind)
 
 
 def audit(tx: Tx) -> list[Finding]:

@@ -68,6 +68,10 @@ SELECT muskox_queues.name, muskox_queues.paused, muskox_lanes.name, muskox_lanes
 FROM muskox_queues LEFT JOIN muskox_lanes ON muskox_lanes.queue = muskox_queues.id
 ORDER BY muskox_queues.id, muskox_lanes.id;
 
+-- name: untold_counts
+-- How many jobs of a lane are waiting and delayed that are not in its figures yet.
+SELECT lane, sum(state = 0), sum(state = 1) FROM muskox_jobs WHERE seq > (SELECT told FROM muskox_meta) GROUP BY lane;
+
 -- name: oldest_arrival
 -- The oldest of a lane's waiting jobs, priority by priority along the index; at most 64 priorities.
 WITH RECURSIVE levels (priority, depth) AS (
@@ -96,20 +100,30 @@ ORDER BY muskox_events.first
 LIMIT :limit;
 
 -- name: first_event
-SELECT min(first), (SELECT event FROM muskox_meta) FROM muskox_events;
+-- And the next offset, and whether there are jobs of which is still to be told.
+SELECT min(first), (SELECT event FROM muskox_meta),
+       COALESCE((SELECT max(seq) FROM muskox_jobs) > (SELECT told FROM muskox_meta), FALSE)
+FROM muskox_events;
 
 -- name: open_queues
 SELECT muskox_queues.name
 FROM muskox_queues JOIN muskox_lanes ON muskox_lanes.queue = muskox_queues.id
 WHERE muskox_queues.paused = 0
 GROUP BY muskox_queues.id
-HAVING sum(muskox_lanes.waiting) > 0;
+HAVING sum(muskox_lanes.waiting) > 0
+UNION
+SELECT muskox_queues.name
+FROM muskox_jobs CROSS JOIN muskox_queues ON muskox_queues.id = muskox_jobs.queue
+WHERE muskox_jobs.seq > (SELECT told FROM muskox_meta) AND muskox_jobs.state = 0 AND muskox_queues.paused = 0;
 
 -- name: audit_counts
-SELECT muskox_queues.name, muskox_lanes.name, muskox_lanes.waiting, muskox_lanes.delayed, muskox_lanes.blocked, muskox_lanes.active, muskox_lanes.completed,
+SELECT muskox_queues.name, muskox_lanes.name,
+       muskox_lanes.waiting + COALESCE(sum(muskox_jobs.seq > muskox_meta.told AND muskox_jobs.state = 0), 0),
+       muskox_lanes.delayed + COALESCE(sum(muskox_jobs.seq > muskox_meta.told AND muskox_jobs.state = 1), 0),
+       muskox_lanes.blocked, muskox_lanes.active, muskox_lanes.completed,
        muskox_lanes.failed, muskox_lanes.cancelled, sum(muskox_jobs.state = 0), sum(muskox_jobs.state = 1), sum(muskox_jobs.state = 2),
        sum(muskox_jobs.state = 3), sum(muskox_jobs.state = 4), sum(muskox_jobs.state = 5), sum(muskox_jobs.state = 6)
-FROM muskox_lanes JOIN muskox_queues ON muskox_queues.id = muskox_lanes.queue LEFT JOIN muskox_jobs ON muskox_jobs.lane = muskox_lanes.id
+FROM muskox_lanes JOIN muskox_queues ON muskox_queues.id = muskox_lanes.queue CROSS JOIN muskox_meta LEFT JOIN muskox_jobs ON muskox_jobs.lane = muskox_lanes.id
 GROUP BY muskox_lanes.id;
 
 -- name: audit_active

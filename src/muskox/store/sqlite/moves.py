@@ -1,6 +1,6 @@
-"""The steps of producers and of runs: add, get, renew, annotate; and what other steps share.
+"""The steps of runs: get, renew, annotate; and what other steps share.
 
-Each runs inside one transaction and is handed its `Tx`. Claiming and settling
+Each runs inside one transaction and is handed its `Tx`. Adding, claiming and settling
 have modules of their own, and so have moves by hand and by upkeep.
 """
 
@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import msgspec
 
-from muskox.core.job import Job, JobState, Lease, NewJob
-from muskox.store.protocol import Added, Note
+from muskox.core.job import Job, JobState, Lease
+from muskox.store.protocol import Note
 from muskox.store.sqlite import rows
 from muskox.store.sqlite.tx import NUMBER, Lane, Tx
 
 __all__ = [
     "Range",
-    "add",
     "annotate",
     "fence",
     "find_lane",
@@ -35,8 +33,6 @@ __all__ = [
 
 _W, _D, _A = NUMBER[JobState.WAITING], NUMBER[JobState.DELAYED], NUMBER[JobState.ACTIVE]
 _C, _F = NUMBER[JobState.COMPLETED], NUMBER[JobState.FAILED]
-_TOGETHER = 500
-"""Jobs in one text, which SQLite takes up to a length of 1 GB."""
 _MOST_RANGES = 5
 _MOST_LINES = 1000
 _MOST_LINE = 4000
@@ -96,54 +92,6 @@ def get(tx: Tx, queue: str, ids: Sequence[str]) -> list[Job | None]:
     return [found.get(id) for id in ids]
 
 
-# --- add -------------------------------------------------------------------------------
-
-
-def add(tx: Tx, jobs: Sequence[NewJob]) -> list[Added]:
-    """Store new jobs; those with known ids are answered with what is there."""
-    answers: list[Added] = []
-    for _, run in groupby(jobs, key=lambda job: (job.queue, job.name, job.priority, job.delay, job.options)):
-        alike = list(run)
-        for first in range(0, len(alike), _TOGETHER):
-            answers += _add_alike(tx, alike[first : first + _TOGETHER])
-    return answers
-
-
-def _add_alike(tx: Tx, jobs: list[NewJob]) -> list[Added]:
-    first = jobs[0]
-    queue, lane = find_lane(tx, first.queue, first.name)
-    values = {**rows.columns(first, tx.now), "queue": queue, "lane": lane}
-    answers = _add_new(tx, jobs, values) or [_add_one(tx, job, values) for job in jobs]
-    made = [answer.job for answer in answers if answer.created]
-    if made:
-        tx.count(lane, None, values["state"], len(made))
-        tx.tell(queue, "delayed" if first.delay > 0 else "waiting", [(job.id, job.name) for job in made])
-        if first.delay <= 0:
-            tx.woken.add(first.queue)
-    return answers
-
-
-def _add_new(tx: Tx, jobs: list[NewJob], values: dict[str, Any]) -> list[Added] | None:
-    """Store them in one statement; None, and nothing stored, when an id is known or there twice."""
-    data_by_id = {job.id: job.data for job in jobs}
-    if not 1 < len(jobs) == len(data_by_id):
-        return None
-    tx.db.execute("SAVEPOINT adding")
-    done = tx.execute("add_jobs", {**values, "data_by_id": text(data_by_id)})
-    if done.rowcount != len(jobs):
-        tx.db.execute("ROLLBACK TO adding")
-    tx.db.execute("RELEASE adding")
-    return rows.added(jobs, tx.now) if done.rowcount == len(jobs) else None
-
-
-def _add_one(tx: Tx, job: NewJob, values: dict[str, Any]) -> Added:
-    if tx.execute("add_job", {**values, "id": job.id, "data": job.data}).rowcount == 1:
-        return rows.added([job], tx.now)[0]
-    [known] = get(tx, job.queue, [job.id])
-    assert known is not None, "the id was refused because it is there"
-    return Added(known, False)
-
-
 # --- leases ----------------------------------------------------------------------------
 
 
@@ -177,6 +125,8 @@ def remove(tx: Tx, seqs: Sequence[int]) -> None:
     """Delete jobs with their logs."""
     tx.execute("remove", {"seqs": text(seqs)})
     tx.execute("remove_lines", {"seqs": text(seqs)})
+    [latest] = tx.one("latest") or [None]
+    tx.told_to = min(tx.told_to, latest or 0)
 
 
 # --- renew, annotate -------------------------------------------------------------------

@@ -83,6 +83,7 @@ def _adopt_one(tx: Tx, one: Packed) -> Added:
         values = {"seq": stored[0], "number": line.number, "at": line.at_us, "text": line.text}
         tx.db.execute(SQL["adopt_line"], values)
     tx.count(lane, None, NUMBER[job.state])
+    tx.told_to = max(tx.told_to, stored[0])
     return Added(job, True)
 
 

@@ -3,14 +3,21 @@
 -- is handed over once per batch and not once per row.
 
 -- name: read_meta
-SELECT token, clock, event, turn FROM muskox_meta;
+-- And of the latest job its row, and the moment that it was given.
+SELECT token, clock, event, turn, told, (SELECT max(seq) FROM muskox_jobs),
+       (SELECT added FROM muskox_jobs WHERE seq = (SELECT max(seq) FROM muskox_jobs))
+FROM muskox_meta;
 
 -- name: lock_meta
 -- Takes the write lock on somebody else's connection before anything is read.
-UPDATE muskox_meta SET clock = max(clock, :now) RETURNING token, clock, event, turn;
+UPDATE muskox_meta SET clock = max(clock, :now)
+RETURNING token, clock, event, turn, told, (SELECT max(seq) FROM muskox_jobs),
+    (SELECT added FROM muskox_jobs WHERE seq = (SELECT max(seq) FROM muskox_jobs));
 
 -- name: write_meta
-UPDATE muskox_meta SET token = :token, clock = :clock, event = :event, turn = :turn;
+UPDATE muskox_meta
+SET token = ?, clock = ?, event = ?, turn = ?,
+    told = COALESCE((SELECT max(seq) FROM muskox_jobs), 0);
 
 -- name: shift_leases
 -- The machine's clock was set back: leases are durations and move with it.
@@ -57,6 +64,17 @@ ON CONFLICT (queue, id) DO NOTHING;
 INSERT INTO muskox_jobs (queue, lane, id, state, priority, arrival, due, attempts, max_stalls, added, options, data)
 VALUES (:queue, :lane, :id, :state, :priority, :arrival, :due, :attempts, :max_stalls, :now, :options, :data)
 ON CONFLICT (queue, id) DO NOTHING;
+
+-- name: untold
+-- The jobs after :told, in one text, as pick gives them.
+SELECT json_group_array(json_array(seq, queue, lane, name, state, id, added))
+FROM (
+    SELECT muskox_jobs.seq, muskox_jobs.queue, muskox_jobs.lane, muskox_lanes.name, muskox_jobs.state, muskox_jobs.id, muskox_jobs.added
+    FROM muskox_jobs CROSS JOIN muskox_lanes ON muskox_lanes.id = muskox_jobs.lane
+    WHERE muskox_jobs.seq > :told
+    ORDER BY muskox_jobs.seq
+    LIMIT :limit
+);
 
 -- name: open_lanes
 -- The lanes that have something to claim, of the queues in :queues that are not paused.
@@ -222,6 +240,9 @@ WHERE seq IN (SELECT value FROM json_each(:seqs));
 
 -- name: remove
 DELETE FROM muskox_jobs WHERE seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: latest
+SELECT max(seq) FROM muskox_jobs;
 
 -- name: remove_lines
 DELETE FROM muskox_logs WHERE job IN (SELECT value FROM json_each(:seqs));

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from muskox.core.events import Event
+from muskox.core.events import Event, Trimmed
 from muskox.core.job import Job, JobState, Lease, NewJob, Retention
 from muskox.core.kept import Entry
 from muskox.core.life import Settlement
@@ -37,7 +37,7 @@ from muskox.store.protocol import (
     Want,
     WorkerRecord,
 )
-from muskox.store.sqlite import hand, looks, moves, moving, schedules, select, upkeep
+from muskox.store.sqlite import adding, hand, looks, moves, moving, schedules, select, upkeep
 from muskox.store.sqlite.claim import claim
 from muskox.store.sqlite.database import Location, parse, prepare, translate
 from muskox.store.sqlite.hub import Hub
@@ -76,7 +76,7 @@ class SqliteStore:
         self._location = location
         self._world = world
         self._hub = Hub(location)
-        self._writer = Line(location, world, writing=True, committed=self._committed)
+        self._writer = Line(location, world, writing=True, begun=_catch_up, committed=self._committed)
         self._reader = self._writer if location.path is None else Line(location, world, writing=False)
         self._tickets: dict[tuple[str, str], list[Lease]] = {}
         self._opening = threading.Lock()
@@ -116,14 +116,13 @@ class SqliteStore:
 
     async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
         if within is not None:
-            return await self._within_async(partial(moves.add, jobs=jobs), within)
-        step = partial(moves.add, jobs=jobs)
-        if 0 < len(jobs) <= LONE and (added := self._writer.run_here(step)) is not None:
+            return await self._within_async(partial(adding.add, jobs=jobs), within)
+        if 0 < len(jobs) <= LONE and (added := self._writer.run_here(partial(adding.store, jobs=jobs))) is not None:
             return added
-        return await self._writer.run(step)
+        return await self._writer.run(partial(adding.add, jobs=jobs))
 
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
-        return self._within(partial(moves.add, jobs=jobs), connection)
+        return self._within(partial(adding.add, jobs=jobs), connection)
 
     def _within(self, step: Callable[[Tx], T], connection: Any) -> T:
         try:
@@ -146,8 +145,9 @@ class SqliteStore:
             apply(db)
         tx = Tx(db, self._world)
         tx.begin(locked=False)
+        _catch_up(tx)
         answer = step(tx)
-        tx.end()
+        tx.write()
         return answer
 
     async def claim(
@@ -269,7 +269,10 @@ class SqliteStore:
         while True:
             bell = self._hub.bell()
             try:
-                found = await self._reader.run(step)
+                found, behind = await self._reader.run(step)
+                if behind and (not found or isinstance(found[0], Trimmed)):
+                    await self._writer.run(_catch_up)  # which it has done by then
+                    found, _ = await self._reader.run(step)
             except BaseException:
                 self._hub.drop(bell)
                 raise
@@ -284,6 +287,13 @@ class SqliteStore:
 
     async def beat(self, worker: WorkerRecord, *, gone: bool = False) -> None:
         await self._writer.run(partial(hand.beat, worker=worker, gone=gone))
+
+
+def _catch_up(tx: Tx) -> None:
+    """Tell of the jobs that were only stored, and bring the figures up to date for the steps that come."""
+    if tx.behind:
+        adding.announce(tx)
+        tx.write()
 
 
 def _audit(tx: Tx) -> list[Finding]:

@@ -1,6 +1,6 @@
 """What a step sees of its transaction: the connection, the store's clock, fences, events and figures.
 
-It opens and closes no transaction; whoever does calls `begin` and `end`.
+It opens and closes no transaction; whoever does calls `begin` and `write`.
 """
 
 from __future__ import annotations
@@ -47,13 +47,14 @@ class Again(Exception):
 
 
 class Tx:
-    """One transaction in its making; good for one `begin` to `end`."""
+    """One transaction in its making; good for one `begin`."""
 
     __slots__ = (
         "_deltas",
         "_read",
         "_records",
         "_world",
+        "behind",
         "db",
         "event",
         "known",
@@ -61,6 +62,7 @@ class Tx:
         "now",
         "token",
         "told",
+        "told_to",
         "turn",
         "woken",
     )
@@ -75,17 +77,19 @@ class Tx:
         self._deltas: dict[int, list[int]] = {}
         self._read: tuple[Any, ...] = ()
         self._records: list[tuple[Any, ...]] = []
-        self.token = self.event = self.turn = self.now = 0
+        self.token = self.event = self.turn = self.now = self.told_to = 0
+        self.behind = False
+        """Whether there are jobs of which was not told when the transaction began."""
         self.woken: set[str] = set()
         """The queues in which jobs began to wait."""
         self.told = False
-        """Whether there are new events."""
+        """Whether there are new events, or jobs of which will be told."""
 
     def begin(self, *, locked: bool = True) -> None:
         """Read fence, clock and event offset; on a connection that has no write lock yet, take it."""
         now = int(self._world.now() * 1_000_000)
         found = self.one("read_meta") if locked else self.one("lock_meta", {"now": now})
-        self.token, clock, self.event, self.turn = self._read = found or ()
+        clock = self._understand(found or ())
         if clock - now > _SET_BACK:
             self.execute("shift_leases", {"jump": clock - now})
             clock, self._read = now, ()
@@ -93,24 +97,37 @@ class Tx:
 
     def look(self) -> None:
         """Begin a transaction that only reads."""
-        self.token, clock, self.event, self.turn = self._read = self.one("read_meta") or ()
+        clock = self._understand(self.one("read_meta") or ())
         now = int(self._world.now() * 1_000_000)
         self.now = now if clock - now > _SET_BACK else max(now, clock)
 
-    def end(self) -> None:
-        """Write what the steps have told, used up and counted."""
-        self._write_events()
-        self.write_counts()
-        if self._read and (self.token, self.event, self.turn) == (self._read[0], self._read[2], self._read[3]):
-            return
-        self.execute("write_meta", {"token": self.token, "clock": self.now, "event": self.event, "turn": self.turn})
+    def _understand(self, found: tuple[Any, ...]) -> int:
+        """Take over what was read; returns the latest moment that was given."""
+        self.token, clock, self.event, self.turn, self.told_to, latest, added = self._read = found
+        self.behind = (latest or 0) > self.told_to
+        self.told_to = min(self.told_to, latest or 0)  # the number of a deleted row is given again
+        return max(clock, added) if self.behind else int(clock)
 
-    def write_counts(self) -> None:
-        """Bring the figures of the lanes up to date with what was counted so far."""
+    def write(self) -> None:
+        """Write what the steps so far have told, used up and counted; at the end, and before it is looked at."""
+        for first in range(0, len(self._records), _RECORDS):
+            records = self._records[first : first + _RECORDS]
+            others = ", (?, ?, ?, ?, ?, ?)" * (len(records) - 1)
+            self.db.execute(SQL["add_events"] + others, [*chain.from_iterable(records)])
+        self._records.clear()
         for lane, changes in self._deltas.items():
             if any(changes):
                 self.db.execute(SQL["count"], (*changes, lane))
         self._deltas.clear()
+        if self.changed:
+            self._read = self.token, self.now, self.event, self.turn, self.told_to
+            self.execute("write_meta", self._read[:4])
+
+    @property
+    def changed(self) -> bool:
+        """Whether what was read or written last is no longer so."""
+        known = self._read[:1] + self._read[2:5]
+        return known != (self.token, self.event, self.turn, self.told_to)
 
     def execute(self, name: str, values: Mapping[str, Any] | Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run the named statement."""
@@ -133,22 +150,16 @@ class Tx:
         self.token = first + count - 1
         return first
 
-    def tell(self, queue: int, kind: str, items: Sequence[Sequence[Any]]) -> None:
-        """Append one record of facts of a kind; see `core.events.pack` for the items."""
+    def tell(self, queue: int, kind: str, items: Sequence[Sequence[Any]], *, at: int | None = None) -> None:
+        """Append one record of facts of a kind, of now or of `at`; see `core.events.pack` for the items."""
         if items:
-            self.tell_packed(queue, kind, len(items), pack(items))
+            self.tell_packed(queue, kind, len(items), pack(items), at=at)
 
-    def tell_packed(self, queue: int, kind: str, size: int, body: str) -> None:
+    def tell_packed(self, queue: int, kind: str, size: int, body: str, *, at: int | None = None) -> None:
         """`tell` for facts that were packed before."""
-        self._records.append((self.event, size, queue, kind, self.now, body))
+        self._records.append((self.event, size, queue, kind, self.now if at is None else at, body))
         self.event += size
-
-    def _write_events(self) -> None:
-        for first in range(0, len(self._records), _RECORDS):
-            records = self._records[first : first + _RECORDS]
-            others = ", (?, ?, ?, ?, ?, ?)" * (len(records) - 1)
-            self.db.execute(SQL["add_events"] + others, [*chain.from_iterable(records)])
-        self.told = bool(self._records)
+        self.told = True
 
     def waiting_in(self, queue: int) -> int:
         """How many jobs of a queue wait, the moves of this transaction included."""

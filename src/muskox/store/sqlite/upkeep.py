@@ -73,7 +73,7 @@ def clear(tx: Tx, rules: Mapping[str, Retention], limit: int) -> int:
     tx.execute("trim_events", {"horizon": tx.event - _MOST_EVENTS})
     cleared = _clear(tx, tx.all("expired", {"now": tx.now, "limit": limit}))
     names = dict(tx.all("queue_names"))
-    tx.write_counts()
+    tx.write()
     for queue, *totals in tx.all("state_totals"):
         rule = rules.get(names[queue]) or Retention()
         bounds = zip(

@@ -1,0 +1,111 @@
+"""The steps that store new jobs, and the one that tells of those that were only stored.
+
+A lone job is only stored, which writes half of the pages. The figures and events of all such jobs follow in the next
+transaction that does more than that, whoever begins it: nobody sees a job in a state of which was not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+from muskox.core.job import NewJob
+from muskox.store.protocol import Added
+from muskox.store.sqlite import rows
+from muskox.store.sqlite.moves import find_lane, get, text
+from muskox.store.sqlite.tx import STATE, Tx
+
+__all__ = ["add", "announce", "store"]
+
+_TOGETHER = 500
+"""Jobs in one text, which SQLite takes up to a length of 1 GB."""
+_AT_ONCE = 5000
+_SAME_MOMENT = 10_000
+"""Microseconds: jobs that came within so short a time are told of in one record, which has one moment."""
+
+_Row = tuple[int, int, int, str, int, str, int]
+"""Of a job: its own number, those of its queue and lane, name, state, id, and when it was added."""
+
+_read_rows = msgspec.json.Decoder(list[_Row]).decode
+
+
+def add(tx: Tx, jobs: Sequence[NewJob]) -> list[Added]:
+    """Store new jobs and tell of them; those with known ids are answered with what is there."""
+    answers = store(tx, jobs)
+    if tx.told:
+        announce(tx)
+    return answers
+
+
+def store(tx: Tx, jobs: Sequence[NewJob]) -> list[Added]:
+    """`add`, but for figures and events."""
+    if len(jobs) == 1:
+        return _store_alike(tx, list(jobs))
+    answers: list[Added] = []
+    for _, run in groupby(jobs, key=lambda job: (job.queue, job.name, job.priority, job.delay, job.options)):
+        alike = list(run)
+        for first in range(0, len(alike), _TOGETHER):
+            answers += _store_alike(tx, alike[first : first + _TOGETHER])
+    return answers
+
+
+def _store_alike(tx: Tx, jobs: list[NewJob]) -> list[Added]:
+    first = jobs[0]
+    queue, lane = find_lane(tx, first.queue, first.name)
+    values = {**rows.columns(first, tx.now), "queue": queue, "lane": lane}
+    answers = _store_new(tx, jobs, values) or [_store_one(tx, job, values) for job in jobs]
+    if any(answer.created for answer in answers):
+        tx.told = True
+        if first.delay <= 0:
+            tx.woken.add(first.queue)
+    return answers
+
+
+def _store_new(tx: Tx, jobs: list[NewJob], values: dict[str, Any]) -> list[Added] | None:
+    """Store them in one statement; None, and nothing stored, when an id is known or there twice."""
+    data_by_id = {job.id: job.data for job in jobs}
+    if not 1 < len(jobs) == len(data_by_id):
+        return None
+    tx.db.execute("SAVEPOINT adding")
+    done = tx.execute("add_jobs", {**values, "data_by_id": text(data_by_id)})
+    if done.rowcount != len(jobs):
+        tx.db.execute("ROLLBACK TO adding")
+    tx.db.execute("RELEASE adding")
+    return rows.added(jobs, tx.now) if done.rowcount == len(jobs) else None
+
+
+def _store_one(tx: Tx, job: NewJob, values: dict[str, Any]) -> Added:
+    if tx.execute("add_job", {**values, "id": job.id, "data": job.data}).rowcount == 1:
+        return rows.added([job], tx.now)[0]
+    [known] = get(tx, job.queue, [job.id])
+    assert known is not None, "the id was refused because it is there"
+    return Added(known, False)
+
+
+def announce(tx: Tx) -> None:
+    """Tell of the jobs that were only stored, in their order, and count them."""
+    while True:
+        [said] = tx.one("untold", {"told": tx.told_to, "limit": _AT_ONCE}) or ["[]"]
+        found = _read_rows(said)
+        for (queue, lane, state), run in _runs(found):
+            tx.count(lane, None, state, len(run))
+            tx.tell(queue, STATE[state], [(id, name) for _, _, _, name, _, id, _ in run], at=run[0][6])
+        if found:
+            tx.told_to = found[-1][0]
+        if len(found) < _AT_ONCE:
+            return
+
+
+def _runs(found: list[_Row]) -> Iterator[tuple[tuple[int, int, int], list[_Row]]]:
+    """The jobs that one record tells of: one after another of one lane and state, added in about the same moment."""
+    for key, its in groupby(found, key=lambda row: (row[1], row[2], row[4])):
+        run: list[_Row] = []
+        for row in its:
+            if run and row[6] - run[0][6] > _SAME_MOMENT:
+                yield key, run
+                run = []
+            run.append(row)
+        yield key, run
