@@ -64,19 +64,24 @@ local function tell_moments(name, entries, skipped, reason)
   if #texts > 0 and call('RPUSH', ledger, unpack(texts)) > MOST then call('LTRIM', ledger, -MOST, -1) end
 end
 
+local names, changed = {}, {}
+for i, firing in ipairs(firings) do names[i] = firing[1] end
+local found = read_schedules(names)
 for owner, firing in ipairs(firings) do
   local name, version, next_moment, last_moment, jobs, entries = unpack(firing)
-  local its = read_schedule(name)
+  local its = found[name]
   if its and its[S_VERSION] == version then
     added[owner] = 0
     tell_moments(name, entries, choose(owner, its, jobs), WHY[its[S_OVERLAP]])
     its[S_VERSION], its[S_NEXT] = take_stamps(1), next_moment
     if last_moment ~= '' then its[S_LAST] = last_moment end
-    keep_schedule(name, its)
+    changed[#changed + 1] = name
+    changed[#changed + 1] = its
   else
     added[owner] = -1
   end
 end
+keep_schedules(changed)
 
 for kind, group in ipairs(kinds) do
   if chosen[kind] then
