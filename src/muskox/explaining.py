@@ -32,6 +32,7 @@ class ReasonKind(StrEnum):
     NEXT = "next"
     DELAYED = "delayed"
     RETRYING = "retrying"
+    EXPIRED = "expired"
     BLOCKED = "blocked"
     RUNNING = "running"
     STALLED = "stalled"
@@ -148,7 +149,7 @@ def _no_worker(live: Sequence[WorkerRecord], job: Job) -> list[Reason]:
 
 def _reasons(standing: Standing, live: Sequence[WorkerRecord]) -> list[Reason]:
     job = standing.job
-    held = _paused(standing) + _no_worker(live, job)
+    held = _expired(standing) + _paused(standing) + _no_worker(live, job)
     match job.state:
         case JobState.WAITING:
             found = held + _ahead(standing) + _busy(_able(live, job))
@@ -161,6 +162,17 @@ def _reasons(standing: Standing, live: Sequence[WorkerRecord]) -> list[Reason]:
             return _active(standing, live)
         case _:
             return [_ended(job)]
+
+
+def _expired(standing: Standing) -> list[Reason]:
+    job, expires_in = standing.job, standing.job.options.expires_in
+    if expires_in is None or job.attempt or job.stalls:
+        return []
+    over = job.added_us + int(expires_in * 1_000_000)
+    if over >= standing.now_us:
+        return []
+    said = f"it should have begun by {_said(over)}: it never will, and fails when a worker comes to it"
+    return [Reason(ReasonKind.EXPIRED, said, at=moment(over))]
 
 
 def _paused(standing: Standing) -> list[Reason]:

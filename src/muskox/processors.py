@@ -54,8 +54,9 @@ class ProcessorOptions(TypedDict, total=False):
     """What may be said about a processor; jobs may say otherwise for themselves.
 
     `attempts` (runs in all, default 1), `backoff` (also a function of attempt and error), `timeout` (seconds),
-    `priority`, `max_stalls`, `keep_for` (seconds after the end), `final_on` (exceptions after which another
-    attempt would be useless), `isolated` (run in a child process that a timeout can kill).
+    `priority`, `max_stalls`, `keep_for` (seconds after the end), `expires_in` (seconds within which a job must
+    begin), `final_on` (exceptions after which another attempt would be useless), `isolated` (run in a child process
+    that a timeout can kill).
     """
 
     attempts: int | None
@@ -64,6 +65,7 @@ class ProcessorOptions(TypedDict, total=False):
     priority: int
     max_stalls: int | None
     keep_for: float | timedelta | None
+    expires_in: float | timedelta | None
     final_on: type[BaseException] | tuple[type[BaseException], ...]
     isolated: bool
 
@@ -221,7 +223,7 @@ def declaration(
     custom = None if backoff is stored else backoff
     if custom is not None and not callable(custom):
         raise OptionError(f"{where}: backoff must be Fixed, Exponential, Steps or a function, not {custom!r}")
-    timeout, keep_for = options.get("timeout"), options.get("keep_for")
+    timeout, keep_for, expires_in = options.get("timeout"), options.get("keep_for"), options.get("expires_in")
     batch, wait = _batch(cast(BatchOptions, options), name, where)
     binding = bind_batch(function, where) if batch else bind(function, where)
     isolated = options.get("isolated", False)
@@ -244,6 +246,7 @@ def declaration(
             timeout=None if timeout is None else seconds(timeout, "timeout"),
             max_stalls=options.get("max_stalls"),
             keep_for=None if keep_for is None else seconds(keep_for, "keep_for"),
+            expires_in=None if expires_in is None else seconds(expires_in, "expires_in"),
         ),
         priority=like_its_jobs.priority,
         backoff=custom if callable(custom) else None,

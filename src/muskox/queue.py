@@ -52,6 +52,7 @@ class AddOptions(TypedDict, total=False):
     timeout: float | timedelta | None
     max_stalls: int | None
     keep_for: float | timedelta | None
+    expires_in: float | timedelta | None
 
 
 class Defaults(Protocol):
@@ -104,6 +105,11 @@ class Queue:
         if declared is not None:
             wanted = wanted.over(declared.options)
             priority = declared.priority if priority is None else priority
+        if delay > 0 and wanted.expires_in is not None and delay >= wanted.expires_in:
+            raise OptionError(
+                f"expires_in={wanted.expires_in:g} counts from the adding and is over before the delay of {delay:g} "
+                "seconds; give more"
+            )
         return NewJob(
             id=self._world.new_id() if (id := options.get("id")) is None else id,
             queue=self.name,
@@ -120,8 +126,9 @@ class Queue:
         `data` is anything JSON holds. Options: `id` (a known one adds nothing and returns the stored job),
         `priority` (higher runs sooner, default 0), `delay` (seconds or timedelta) or `at` (an aware datetime),
         `attempts` (runs in all, default 1), `backoff`, `timeout`, `max_stalls`, `keep_for` (seconds to keep it
-        after its end; 0 removes it at once). What is left out follows the processor's declaration. `within` is
-        an open connection or session on the store's database, in whose transaction the job is added.
+        after its end; 0 removes it at once), `expires_in` (seconds from now within which it must begin, else it
+        fails). What is left out follows the processor's declaration. `within` is an open connection or session on the
+        store's database, in whose transaction the job is added.
         Raises `OptionError` and `DataError`; the store's errors leave open whether the job was stored, and
         adding it again with the same id is safe.
         """
@@ -338,13 +345,14 @@ def _options(given: AddOptions) -> Options:
     if unknown:
         known = ", ".join(AddOptions.__annotations__)
         raise OptionError(f"there is no option {min(unknown)!r} for a job; the options are {known}")
-    timeout, keep_for = given.get("timeout"), given.get("keep_for")
+    timeout, keep_for, expires_in = given.get("timeout"), given.get("keep_for"), given.get("expires_in")
     return Options(
         attempts=given.get("attempts"),
         backoff=given.get("backoff"),
         timeout=None if timeout is None else seconds(timeout, "timeout"),
         max_stalls=given.get("max_stalls"),
         keep_for=None if keep_for is None else seconds(keep_for, "keep_for"),
+        expires_in=None if expires_in is None else seconds(expires_in, "expires_in"),
     )
 
 

@@ -208,7 +208,7 @@ class _Inline:
         self._worker = world.secret(9).hex()
         self._threads, self._children = Threads(world, 1), Children(world, 1)
         self._hearing = Hearing(world, ox.registry, self._threads.call)
-        self._runs = Runs(world, ox.registry, lease=_LEASE, some_ended=lambda _: self._changed.set())
+        self._runs = Runs(world, ox.registry, lease=_LEASE, some_ended=self._some_ended)
         self._changed = asyncio.Event()
         self._settlement: Settlement | None = None
         self._error: StoreError | None = None
@@ -293,6 +293,10 @@ class _Inline:
 
     def _run_ended(self, run: Run, outcome: Outcome) -> None:
         self._runs.ended(run, outcome)
+        self._wake()
+
+    def _some_ended(self, count: int) -> None:
+        self._changed.set()
         self._wake()
 
     def _settled(self, batch: Sequence[Settlement], lost: set[int]) -> None:

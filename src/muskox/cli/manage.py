@@ -29,6 +29,7 @@ _YES = click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
 @click.option("--delay", type=float, default=0.0, metavar="SECONDS", help="Not before so many seconds from now.")
 @click.option("--id", help="A known id adds nothing and gives the stored job.")
 @click.option("--attempts", type=int, help="How many runs are allowed in all.")
+@click.option("--expires-in", type=float, metavar="SECONDS", help="It fails unless it begins within so many seconds.")
 @click.option("--json", "as_json", is_flag=True, help="Print the stored job as JSON, and not its id.")
 def add(ox: Muskox, queue: str, name: str, data: str, *, as_json: bool, **options: Any) -> None:
     """Add a job NAME to QUEUE and print its id.

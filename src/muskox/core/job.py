@@ -87,6 +87,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     timeout: float | None = None
     max_stalls: int | None = None
     keep_for: float | None = None
+    expires_in: float | None = None
 
     def __post_init__(self) -> None:
         if self.attempts is not None:
@@ -105,6 +106,12 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
                 f"keep_for must be 0 seconds or more, not {self.keep_for!r}; 0 removes a job when it ends"
             )
 
+        if self.expires_in is not None and not (_is_within(self.expires_in, 0, LONGEST_DELAY) and self.expires_in > 0):
+            raise OptionError(
+                f"expires_in must be more than 0 seconds, not {self.expires_in!r}; leave it out for a job that may "
+                "begin at any time"
+            )
+
     def over(self, defaults: Options) -> Options:
         """Fill what is left open here from `defaults`."""
         if self is NO_OPTIONS:
@@ -117,6 +124,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             timeout=defaults.timeout if self.timeout is None else self.timeout,
             max_stalls=defaults.max_stalls if self.max_stalls is None else self.max_stalls,
             keep_for=defaults.keep_for if self.keep_for is None else self.keep_for,
+            expires_in=defaults.expires_in if self.expires_in is None else self.expires_in,
         )
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "TimedOut",
     "check_move",
     "decide",
+    "expired",
     "stall_delay",
 ]
 
@@ -71,6 +72,7 @@ class Rules(msgspec.Struct, frozen=True):
     max_stalls: int = DEFAULT_MAX_STALLS
     keep_completed: float | None = None
     keep_failed: float | None = None
+    expires_in: float | None = None
 
     @classmethod
     def of(cls, options: Options, retention: Retention, custom: CustomBackoff | None = None) -> Rules:
@@ -82,6 +84,7 @@ class Rules(msgspec.Struct, frozen=True):
             max_stalls=DEFAULT_MAX_STALLS if options.max_stalls is None else options.max_stalls,
             keep_completed=_keep(options.keep_for, retention.completed_for),
             keep_failed=_keep(options.keep_for, retention.failed_for),
+            expires_in=options.expires_in,
         )
 
 
@@ -192,6 +195,20 @@ def decide(job: Job, rules: Rules, outcome: Outcome, *, chance: float) -> Settle
             return Retry(lease, _delay(rules, job.attempt, None, chance), failure)
         case _:
             assert_never(outcome)
+
+
+def expired(job: Job, rules: Rules) -> Raised | None:
+    """What becomes of a job that was just claimed when it is too late to begin with it; None when it is not.
+
+    Only for its first attempt, by the moments that the store gave it. One that was given back has not begun.
+    """
+    if rules.expires_in is None or job.attempt > 1 or job.stalls > 0 or job.started_us is None:
+        return None
+    waited = (job.started_us - job.added_us) / 1_000_000
+    if waited <= rules.expires_in:
+        return None
+    said = f"not begun within {rules.expires_in:g} seconds after it was added, but {waited:.1f} seconds after"
+    return Raised(Failure(FailureKind.EXPIRED, "Expired", said, final=True))
 
 
 def stall_delay(stalls: int) -> float:

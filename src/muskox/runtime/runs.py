@@ -10,9 +10,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from muskox.core import life
 from muskox.core.job import Job, Lease, Options
-from muskox.core.life import Interrupted, Outcome, Returned, Rules, Settlement, decide
+from muskox.core.life import Interrupted, Outcome, Returned, Rules, Settlement, decide, expired
 from muskox.core.seam import World
 from muskox.runtime.batches import Batch, Gathering, batch_of
 from muskox.runtime.deadlines import Deadlines
@@ -78,12 +80,22 @@ class Runs:
             self._held[run.lease.token] = run
         if self._registry.heard():
             self.hearing.hear_active(jobs)
+        late = [run for run in runs if run.rules.expires_in is not None and self._expire(run)]
+        if late:
+            runs = [run for run in runs if run not in late]
         if self.closed:
             self.give_back(runs)
         elif self._registry.takes_batches:
             self._sort(runs, since)
         else:
             self.slots.give(runs)
+
+    def _expire(self, run: Run) -> bool:
+        """End a job that nobody has begun with in time; returns whether that was so."""
+        outcome = expired(run.job, run.rules)
+        if outcome is not None:
+            self.ended(run, outcome)
+        return outcome is not None
 
     def _sort(self, runs: Sequence[Run], since: float) -> None:
         """Give runs to the slots, or to where they are gathered."""
@@ -119,7 +131,7 @@ class Runs:
             return None
         options = options.over(declaration.options)
         if attempts is not None:
-            options = Options(attempts, options.backoff, options.timeout, options.max_stalls, options.keep_for)
+            options = msgspec.structs.replace(options, attempts=attempts)
         if len(self._plans) >= MOST_PLANS:
             self._plans.clear()
         plan = declaration, Rules.of(options, self._registry.retention(queue), declaration.backoff)
