@@ -1,4 +1,4 @@
-"""The form in which Redis keeps ids gives each of them back, whatever it is."""
+"""The form in which Redis keeps ids gives each of them back, whatever it is, and a waiting job takes few bytes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import uuid
 import msgspec
 import pytest
 
+from muskox.core.job import NewJob
 from muskox.store.redis.ids import Seen, long, longs, packable, short, shorts
+from tests.servers.valkey import fresh_prefix, shared_server
+from tests.store.test_faults_redis import opened
 
 UUID = "01936f3e-7c1a-7abc-8def-0123456789ab"
 OTHERS = [
@@ -56,3 +59,18 @@ def test_ids_that_were_seen_are_known_in_their_short_form():
 
     assert ids == [UUID, "mine"]
     assert seen.short([*ids, UUID, "other"]) == [short(UUID), b"mine", short(UUID), b"other"]
+
+
+async def test_of_a_waiting_job_nothing_is_kept_that_says_nothing():
+    server, prefix = shared_server(), fresh_prefix()
+    async with opened(server, prefix=prefix) as store:
+        await store.add(
+            [NewJob(UUID, "files", "resize", data="{}"), NewJob("b", "files", "resize", data="{}", delay=9)]
+        )
+
+        with server.client() as client:
+            sizes = [client.hstrlen(f"{{{prefix}}}:jobs:files", id) for id in (short(UUID), "b")]
+
+        # State, stamp and lengths take 15 bytes, name, priority and moment 18; a delayed one says more until its due.
+        assert sizes[0] == 15 + 18 + len("{}")
+        assert sizes[1] <= sizes[0] + 20

@@ -6,7 +6,7 @@
 local function add_alike(group, number, known)
   local queue, name, priority, delay, ids, data = group[1], group[2], group[3], group[4], group[8], group[9]
   local jobs, delayed, size = P .. 'jobs:' .. queue, delay >= 0, #ids
-  local head = { name, priority, now, group[5], group[6], group[7], 0, 0, 0, 0, '', 0, 0, 0, 0, '', '' }
+  local head = { name, priority, now, group[5], group[6], group[7] }
   if delayed then head[DUE] = now + delay end
   local text, line = middle(write_head(head), ''), line_of(head)
   local new, seen, is_new_line = {}, {}, false

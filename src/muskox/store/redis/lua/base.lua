@@ -90,12 +90,12 @@ end
 
 local EMPTY = { '', 0, 0, 0, -1, '', 0, 0, 0, 0, '', 0, 0, 0, 0, '', '', '' }
 
--- Packed without the fields at its end that say nothing.
+-- Packed without the fields at its end that say nothing; those that are not there say nothing too.
 local function write_head(head)
-  local last = 18
-  while head[last] == EMPTY[last] do last = last - 1 end
+  local last = #EMPTY
+  while head[last] == nil or head[last] == EMPTY[last] do last = last - 1 end
   local kept = {}
-  for i = 1, last do kept[i] = head[i] end
+  for i = 1, last do kept[i] = head[i] or EMPTY[i] end
   return pack(kept)
 end
 

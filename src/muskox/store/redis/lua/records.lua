@@ -14,7 +14,7 @@ end
 
 local function read_head(text)
   local head = unpack_text(text)
-  for i = #head + 1, 18 do head[i] = EMPTY[i] end
+  for i = #head + 1, #EMPTY do head[i] = EMPTY[i] end
   return head
 end
 
