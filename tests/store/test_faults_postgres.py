@@ -586,7 +586,7 @@ async def test_fault_s19_a_hostile_search_path_is_not_followed(own, place):
         own.execute("ALTER ROLE muskox RESET ALL", "DROP SCHEMA evil CASCADE")
 
 
-async def test_two_schemas_in_one_database_know_nothing_of_each_other(own):
+async def test_fault_p15_two_schemas_in_one_database_know_nothing_of_each_other(own):
     with postgres.schema(own.url) as first, postgres.schema(own.url) as second:
         async with opened(first) as one_store, opened(second) as other:
             await one_store.add([new("a")])
@@ -594,6 +594,22 @@ async def test_two_schemas_in_one_database_know_nothing_of_each_other(own):
             assert await figures(other) == {}
             assert await other.claim(ANY, limit=1, worker="w", lease=60) == []
             assert await events(other) == []
+
+
+async def test_fault_p15_a_schema_that_is_dropped_is_told_and_made_anew_by_migrating(own, place):
+    async with opened(place) as store:
+        await store.add([new("a")])
+        own.execute(f"DROP SCHEMA {place.rpartition('=')[2]} CASCADE")
+        with pytest.raises(StoreUnsupported, match=r"run `muskox migrate`"):
+            await store.add([new("b")])
+        with pytest.raises(StoreUnsupported, match=r"run `muskox migrate`"):
+            await store.counts()
+
+        async with opened(place) as another:
+            await another.add([NewJob("c", "mail", "welcome")])
+        await store.add([new("b")])
+        assert await figures(store) == {"waiting": 1}
+        assert await store.audit() == []
 
 
 async def test_a_user_with_the_least_rights_can_do_everything_but_migrate(own, place):

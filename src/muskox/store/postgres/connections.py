@@ -18,7 +18,7 @@ from psycopg import errors, generators, pq, waiting
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 
-from muskox.core.errors import StoreError, StoreUnavailable
+from muskox.core.errors import StoreError, StoreUnavailable, StoreUnsupported
 from muskox.core.seam import World
 from muskox.store.postgres.location import Location
 from muskox.store.postgres.trouble import Remedy, remedy, translate
@@ -158,7 +158,10 @@ class Connections:
                 if (helps is Remedy.AGAIN and said < TIMES) or (helps is Remedy.RECONNECT and reused):
                     log.debug("said again: %s", error)
                     continue
-                raise translate(error, self._location) from error
+                told = translate(error, self._location)
+                if isinstance(told, StoreUnsupported):
+                    self.let_go()  # tables that are gone may come back with other numbers in them
+                raise told from error
 
     async def _once(self, connection: Connection, step: Step[T]) -> T:
         try:
