@@ -29,6 +29,7 @@ _ENDED = {
     JobState.CANCELLED: "cancelled",
 }
 _NUMBERS = "WDBACFX"
+_UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 
 async def audit(link: Link, keys: Keys) -> list[Finding]:
@@ -124,6 +125,8 @@ class _Queue:
             return [self._finding(f"its record is damaged: {error}", name)]
         self._figures[STATE[record[:1]].value, job.name] += 1
         found = []
+        if _UNREADABLE in job.data_text + (job.result_text or "") and _UNREADABLE.encode() not in record:
+            found.append(self._finding("its record is damaged: its data or result is no text", name))
         if not self._in_its_place(id, record, job.state):
             found.append(self._finding(f"{job.state} and not where jobs of that state are kept", name))
         if job.state is JobState.ACTIVE and job.attempt < 1:

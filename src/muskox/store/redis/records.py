@@ -87,17 +87,26 @@ class Reader:
         lease = None
         if record[0] == _ACTIVE:
             lease = Lease(self._queue, id, int.from_bytes(record[1:8], "big"), head.name, head.attempt)
+        try:
+            result, data = record[head_ends:data_begins].decode(), record[data_begins:].decode()
+        except UnicodeDecodeError:
+            # The run fails over data that are no JSON, and the rest of the queue goes on.
+            result, data = _mended(record[head_ends:data_begins]), _mended(record[data_begins:])
         return Job(
-            id, self._queue, head.name, STATE[record[:1]], head.priority, record[data_begins:].decode(),
+            id, self._queue, head.name, STATE[record[:1]], head.priority, data,
             head.attempt, head.attempts or None, head.stalls, head.releases, options, head.added, head.due or None,
             head.started or None, head.ended or None, head.progress or None,
-            record[head_ends:data_begins].decode() or None, _read_failure(head.failure) if head.failure else None,
+            result or None, _read_failure(head.failure) if head.failure else None,
             head.worker if lease is not None else None, lease, head.steps or None,
         )  # fmt: skip
 
     def clear_at(self, record: bytes) -> int | None:
         """When the job of a record is cleared, if it has a time of its own."""
         return _head.decode(record[15 : 15 + int.from_bytes(record[8:11], "big")]).clear_at or None
+
+
+def _mended(text: bytes) -> str:
+    return text.decode(errors="replace")
 
 
 def _read_options(text: str) -> Options:
