@@ -78,6 +78,7 @@ class Tx:
         self._read: tuple[Any, ...] = ()
         self._records: list[tuple[Any, ...]] = []
         self.token = self.event = self.turn = self.now = self.told_to = 0
+        """`told_to`: the row up to which jobs are told of and counted; see `adding.py`."""
         self.behind = False
         """Whether there are jobs of which was not told when the transaction began."""
         self.woken: set[str] = set()
