@@ -2,7 +2,8 @@
 
 SQLite has no messages between processes, but a connection can ask at the cost
 of some microseconds whether anybody else has committed (`PRAGMA data_version`).
-One thread asks while somebody waits. Wake-ups are hints and carry no data.
+One thread asks while somebody waits: when the log was written to, and now and
+then. Wake-ups are hints and carry no data.
 """
 
 from __future__ import annotations
@@ -11,17 +12,27 @@ import asyncio
 import sqlite3
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from muskox.core.errors import StoreError
 from muskox.store.protocol import SCHEDULES
 from muskox.store.sqlite import schedules
 from muskox.store.sqlite.database import Location, connect
+from muskox.store.sqlite.notices import Notices
 from muskox.store.sqlite.tx import SQL
 
 __all__ = ["Bell", "Hub"]
 
-BEAT = 0.012
-"""Seconds between two questions. About 1 % of a core while somebody waits, and nothing while nobody does."""
+BEAT = 0.014
+"""Seconds between two questions, where and while notices tell nothing. Some 1 % of a core."""
+LONGEST = 0.25
+"""The same where notices are given, for one that may be missed."""
+SOON = (0.001, 0.003)
+"""After a notice, which comes before its commit, the first questions."""
+FOLLOWED = 70
+"""So many questions follow a notice, about a second."""
+SHORTEST = 0.005
+"""After a change nothing is asked for so long, however many there are."""
 
 
 class Bell:
@@ -59,9 +70,13 @@ class Hub:
         self._bells: set[Bell] = set()
         self._needed = threading.Event()
         self._stop = threading.Event()
-        self._nap = threading.Lock()
-        """Held until the end: asking for it is the cheapest way to sleep."""
-        self._nap.acquire()
+        self._notices: Notices | None = None
+        self._trusted = True
+        self._left = FOLLOWED
+        """How many looks still follow what was noticed last."""
+        self._connection: sqlite3.Connection | None = None
+        self._version: int | None = None
+        self._put: int | None = None
         self._thread: threading.Thread | None = None
 
     def bell(self, queues: Sequence[str] | None = None) -> Bell:
@@ -71,7 +86,10 @@ class Hub:
             self._bells.add(bell)
             self._needed.set()
             if self._thread is None and self._location.path is not None:
-                self._thread = threading.Thread(target=self._watch, name="muskox-sqlite-watch", daemon=True)
+                self._notices = Notices()
+                self._thread = threading.Thread(
+                    target=self._watch, args=[self._notices], name="muskox-sqlite-watch", daemon=True
+                )
                 self._thread.start()
         return bell
 
@@ -94,29 +112,50 @@ class Hub:
         if not self._stop.is_set():
             self._stop.set()
             self._needed.set()
-            self._nap.release()
+            if self._notices is not None:
+                self._notices.wake()
         if self._thread is not None:
             self._thread.join()
 
-    def _watch(self) -> None:
-        connection: sqlite3.Connection | None = None
-        version = put = None
-        while not self._stop.is_set():
-            if not self._bells:
-                self._needed.wait()
-            try:
-                connection = connection or connect(self._location, writing=False)
-                [latest] = connection.execute("PRAGMA data_version").fetchone()
-                if latest != version:
-                    version = latest
-                    rung = {name for (name,) in connection.execute(SQL["open_queues"])}
-                    [latest_put] = connection.execute(schedules.SQL["latest_put"]).fetchone()
-                    if latest_put != put:
-                        put = latest_put
-                        rung.add(SCHEDULES)
-                    self.tell(rung, events=True)
-            except (sqlite3.Error, StoreError):  # only a hint: those who wait look for themselves now and then
-                self._stop.wait(1.0)
-            self._nap.acquire(timeout=BEAT)
-        if connection is not None:
-            connection.close()
+    def _watch(self, notices: Notices) -> None:
+        try:
+            while not self._stop.is_set():
+                if not self._bells:
+                    self._needed.wait()
+                if self._look(notices):
+                    # A change that no notice was given of shows that they cannot be trusted here.
+                    self._trusted = self._trusted and (self._left > 0 or notices.wait(0.0))
+                    self._stop.wait(SHORTEST)
+                noticed = notices.wait(self._rest(trusted=self._trusted and notices.follows))
+                self._left = FOLLOWED if noticed else max(0, self._left - 1)
+        finally:
+            notices.close()
+            if self._connection is not None:
+                self._connection.close()
+
+    def _rest(self, *, trusted: bool) -> float:
+        """Seconds until the next look."""
+        if self._left > FOLLOWED - len(SOON):
+            return SOON[FOLLOWED - self._left]
+        return BEAT if self._left or not trusted else LONGEST
+
+    def _look(self, notices: Notices) -> bool:
+        """Ring for what others have committed; whether there was anything."""
+        try:
+            if self._connection is None:
+                self._connection = connect(self._location, writing=False)
+            [latest] = self._connection.execute("PRAGMA data_version").fetchone()
+            notices.follow(Path(f"{self._location.path}-wal"))
+            if latest == self._version:
+                return False
+            self._version = latest
+            rung = {name for (name,) in self._connection.execute(SQL["open_queues"])}
+            [latest_put] = self._connection.execute(schedules.SQL["latest_put"]).fetchone()
+            if latest_put != self._put:
+                self._put = latest_put
+                rung.add(SCHEDULES)
+            self.tell(rung, events=True)
+        except (sqlite3.Error, StoreError):  # only a hint: those who wait look for themselves now and then
+            self._stop.wait(1.0)
+            return False
+        return True
