@@ -67,6 +67,7 @@ class Hub:
     def __init__(self, location: Location) -> None:
         self._location = location
         self._lock = threading.Lock()
+        self._closing = threading.Lock()
         self._bells: set[Bell] = set()
         self._needed = threading.Event()
         self._stop = threading.Event()
@@ -85,7 +86,7 @@ class Hub:
         with self._lock:
             self._bells.add(bell)
             self._needed.set()
-            if self._thread is None and self._location.path is not None:
+            if self._thread is None and self._location.path is not None and not self._stop.is_set():
                 self._notices = Notices()
                 self._thread = threading.Thread(
                     target=self._watch, args=[self._notices], name="muskox-sqlite-watch", daemon=True
@@ -109,13 +110,15 @@ class Hub:
 
     def close(self) -> None:
         """End the thread; those who still wait do so until their time is over."""
-        if not self._stop.is_set():
+        with self._closing:
             self._stop.set()
             self._needed.set()
-            if self._notices is not None:
+            if self._notices is not None and self._thread is not None:
                 self._notices.wake()
-        if self._thread is not None:
-            self._thread.join()
+                self._thread.join()
+                # Not by the thread itself: it may end before it is woken.
+                self._notices.close()
+                self._notices = None
 
     def _watch(self, notices: Notices) -> None:
         try:
@@ -129,7 +132,6 @@ class Hub:
                 noticed = notices.wait(self._rest(trusted=self._trusted and notices.follows))
                 self._left = FOLLOWED if noticed else max(0, self._left - 1)
         finally:
-            notices.close()
             if self._connection is not None:
                 self._connection.close()
 

@@ -62,7 +62,7 @@ class Notices:
         self._said.send(b"\0")
 
     def close(self) -> None:
-        """Let go of everything; called by the thread that waits."""
+        """Let go of everything; when nobody waits any more."""
         self._selector.close()
         for end in (self._heard, self._said):
             end.close()
