@@ -14,6 +14,7 @@ MuskoxError
 │   ├── JobCancelled       … because it was cancelled or removed
 │   └── ResultTimeout      … within the time that was given (also a TimeoutError)
 ├── FinalError             raised by a processor: this attempt failed and another would be useless
+├── RateLimited            raised by a processor: a limit elsewhere was met, and this attempt does not count
 └── StoreError             something between us and the database
     ├── StoreUnsupported   unknown scheme, too old a database, a network file system
     ├── StoreUnavailable   no answer, locked for long, connection lost; may heal by itself
@@ -23,6 +24,8 @@ MuskoxError
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 __all__ = [
     "DataError",
@@ -35,6 +38,7 @@ __all__ = [
     "MuskoxError",
     "NameTaken",
     "OptionError",
+    "RateLimited",
     "ResultTimeout",
     "ResultUnavailable",
     "ScheduleNotFound",
@@ -46,6 +50,8 @@ __all__ = [
     "StoreUnsupported",
     "WrongState",
 ]
+
+_LONGEST_HOLD = 366 * 86_400.0
 
 
 class MuskoxError(Exception):
@@ -114,6 +120,23 @@ class ResultTimeout(ResultUnavailable, TimeoutError):
 
 class FinalError(MuskoxError):
     """Raise it in a processor when another attempt would be useless: the job fails at once."""
+
+
+class RateLimited(MuskoxError):
+    """Raised by a processor when somebody else's limit was met: the job is given back and no attempt is counted.
+
+    It is delayed by `retry_after` seconds; with `hold="queue"` or `hold="key"` nothing else of its queue or its key
+    starts in that time either.
+    """
+
+    def __init__(self, message: str = "", *, retry_after: float, hold: Literal["job", "key", "queue"] = "job") -> None:
+        if not isinstance(retry_after, int | float) or not 0 <= retry_after <= _LONGEST_HOLD:
+            raise OptionError(f"retry_after must be between 0 and {_LONGEST_HOLD:.0f} seconds, not {retry_after!r}")
+        if hold not in ("job", "key", "queue"):
+            raise OptionError(f"hold must be 'job', 'key' or 'queue', not {hold!r}")
+        super().__init__(message or f"a limit was met; to be tried again in {retry_after} s")
+        self.retry_after = float(retry_after)
+        self.hold = hold
 
 
 class StoreError(MuskoxError):

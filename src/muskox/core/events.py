@@ -21,6 +21,7 @@ from muskox.core.job import moment
 __all__ = [
     "KINDS",
     "Active",
+    "Blocked",
     "Cancelled",
     "Completed",
     "Delayed",
@@ -80,6 +81,12 @@ class Delayed(JobEvent, frozen=True):
     """The job was added with a delay."""
 
     kind: ClassVar[str] = "delayed"
+
+
+class Blocked(JobEvent, frozen=True):
+    """The job waits behind others: of its key, or those that it depends on."""
+
+    kind: ClassVar[str] = "blocked"
 
 
 class Active(JobEvent, frozen=True):
@@ -193,7 +200,7 @@ class Trimmed(Event, frozen=True):
 
 
 _CLASSES: tuple[type[Event], ...] = (
-    Waiting, Delayed, Active, Progress, Updated, Completed, Retrying, Failed, Stalled, Released,
+    Waiting, Delayed, Blocked, Active, Progress, Updated, Completed, Retrying, Failed, Stalled, Released,
     Cancelled, Removed, Paused, Resumed, Drained, Held, QueueError, Trimmed,
 )  # fmt: skip
 KINDS: dict[str, type[Event]] = {cls.kind: cls for cls in _CLASSES}

@@ -34,6 +34,7 @@ __all__ = [
     "Retention",
     "check_id",
     "check_job_name",
+    "check_key",
     "check_queue_name",
     "check_step_name",
     "moment",
@@ -68,7 +69,8 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     `token` is the fence: it grows with every claim in the store and never
     repeats. Name and attempt are there so that a fact about the job can be
     written without reading it; `row` is the store's own short cut to the
-    record, 0 where it has none.
+    record, 0 where it has none. `tied`: somebody else waits for the end of the
+    job (others of its key, a dedup key, a flow), and the store has to look who.
     """
 
     queue: str
@@ -77,6 +79,7 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     name: str = ""
     attempt: int = 0
     row: int = 0
+    tied: bool = False
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -160,6 +163,7 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     priority: int = 0
     delay: float = 0.0
     options: Options = NO_OPTIONS
+    key: str | None = None
 
     def __post_init__(self) -> None:
         # Made by the thousand for bulk adds: what is usual is passed by the shortest test.
@@ -170,6 +174,8 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
             _check_whole("priority", self.priority, -PRIORITY_RANGE, PRIORITY_RANGE, "higher runs sooner, 0 is usual")
         if self.delay != 0 and not _is_within(self.delay, 0, LONGEST_DELAY):
             raise OptionError(f"delay must be between 0 and {LONGEST_DELAY:.0f} seconds, not {self.delay!r}")
+        if self.key is not None:
+            check_key(self.key)
 
 
 class Job(msgspec.Struct, frozen=True, gc=False):
@@ -203,6 +209,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     worker: str | None = None
     lease: Lease | None = None
     steps_text: str | None = None
+    key: str | None = None
 
     @property
     def data(self) -> Any:
@@ -299,6 +306,11 @@ def check_job_name(name: str) -> str:
 def check_id(id: str) -> str:
     """Return `id`, or raise `OptionError` when it cannot be the id of a job."""
     return _check_text("job id", id)
+
+
+def check_key(key: str) -> str:
+    """Return `key`, or raise `OptionError` when it cannot be the key of a job."""
+    return _check_text("key", key)
 
 
 def check_step_name(name: str) -> str:

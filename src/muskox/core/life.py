@@ -6,6 +6,7 @@ dice and writes the answer down. Moments in time belong to the store.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import assert_never
 
 import msgspec
@@ -21,7 +22,9 @@ __all__ = [
     "Complete",
     "Died",
     "Fail",
+    "Hold",
     "Interrupted",
+    "Limited",
     "Outcome",
     "Raised",
     "Release",
@@ -42,10 +45,11 @@ _C, _F, _X = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED
 
 MOVES: dict[str, dict[JobState, frozenset[JobState]]] = {
     "claim": {_W: frozenset({_A})},
-    "settle": {_A: frozenset({_C, _F, _D, _W})},
-    "recover": {_A: frozenset({_W, _D, _F})},
-    "promote": {_D: frozenset({_W})},
-    "retry": {_F: frozenset({_W}), _X: frozenset({_W})},
+    "settle": {_A: frozenset({_C, _F, _D, _W, _B})},
+    "recover": {_A: frozenset({_W, _D, _F, _B})},
+    "promote": {_D: frozenset({_W, _B})},
+    "open": {_B: frozenset({_W}), _W: frozenset({_B})},
+    "retry": {_F: frozenset({_W, _B}), _X: frozenset({_W, _B})},
     "cancel": {state: frozenset({_X}) for state in (_W, _D, _B, _A)},
     "update": {state: frozenset({state}) for state in (_W, _D, _B, _A, _F)},
 }
@@ -115,13 +119,28 @@ class Interrupted(msgspec.Struct, frozen=True):
     """The worker stops and the run was ended, or never begun, through no fault of its own."""
 
 
+class Hold(StrEnum):
+    """What is held when a job is given back because a limit elsewhere was met."""
+
+    JOB = "job"
+    KEY = "key"
+    QUEUE = "queue"
+
+
+class Limited(msgspec.Struct, frozen=True):
+    """The processor raised `RateLimited`: a limit elsewhere was met, and the run never counted."""
+
+    delay: float
+    hold: Hold
+
+
 class Died(msgspec.Struct, frozen=True):
     """The child process that ran an isolated processor is gone; `failure` says how."""
 
     failure: Failure
 
 
-Outcome = Returned | Raised | TimedOut | Interrupted | Died
+Outcome = Returned | Raised | TimedOut | Interrupted | Limited | Died
 
 
 class Complete(msgspec.Struct, frozen=True, gc=False):
@@ -161,9 +180,15 @@ class Fail(msgspec.Struct, frozen=True, gc=False):
 
 
 class Release(msgspec.Struct, frozen=True, gc=False):
-    """active → waiting: given back, the attempt is not counted."""
+    """active → waiting, or delayed when `delay` > 0: given back, the attempt is not counted.
+
+    With `hold` KEY or QUEUE the job waits and nothing of its key, or of its queue, starts for `delay` seconds; KEY
+    says the same as JOB of a job that has no key.
+    """
 
     lease: Lease
+    delay: float = 0.0
+    hold: Hold = Hold.JOB
 
 
 Settlement = Complete | Retry | Fail | Release | Stall
@@ -183,6 +208,8 @@ def decide(job: Job, rules: Rules, outcome: Outcome, *, chance: float) -> Settle
     match outcome:
         case Interrupted():
             return Release(lease)
+        case Limited(delay, hold):
+            return Release(lease, delay, hold)
         case Died(failure) if job.stalls >= rules.max_stalls:
             return Fail(lease, msgspec.structs.replace(failure, kind=FailureKind.STALLED), rules.keep_failed)
         case Died(failure):

@@ -11,6 +11,7 @@ expected absence is an answer: None, an empty list, a lease in `lost`.
 
 from __future__ import annotations
 
+from muskox.store.protocol.limits import KeyState, LimitVerbs, QueueLimits
 from muskox.store.protocol.records import (
     Added,
     Finding,
@@ -47,12 +48,15 @@ __all__ = [
     "Finding",
     "Firing",
     "Found",
+    "KeyState",
+    "LimitVerbs",
     "LogLine",
     "Looked",
     "NameCount",
     "Note",
     "Packed",
     "QueueCounts",
+    "QueueLimits",
     "Recovered",
     "ScheduleVerbs",
     "Selection",

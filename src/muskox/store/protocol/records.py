@@ -7,6 +7,7 @@ import msgspec
 from muskox.core.errors import WrongState
 from muskox.core.figures import NameCount, QueueCounts
 from muskox.core.job import Job, JobState, Lease
+from muskox.store.protocol.limits import KeyState, QueueLimits
 
 __all__ = [
     "Added",
@@ -123,7 +124,9 @@ class Standing(msgspec.Struct, frozen=True):
     """Where a job stands, by the store's clock at that moment.
 
     `higher` and `earlier` are the jobs that are claimed before a waiting one: of higher priority, and of the same
-    priority but before it. `lease_until_us` is when the lease of an active one is over.
+    priority but before it; of a blocked one with a key, those of its key. `lease_until_us` is when the lease of an
+    active one is over. `limits` is there where its queue has any, `key` where the job has one, and `holders` are then
+    active jobs of that key, the first to start first.
     """
 
     job: Job
@@ -132,6 +135,9 @@ class Standing(msgspec.Struct, frozen=True):
     higher: int = 0
     earlier: int = 0
     lease_until_us: int | None = None
+    limits: QueueLimits | None = None
+    key: KeyState | None = None
+    holders: tuple[str, ...] = ()
 
 
 class Recovered(msgspec.Struct, frozen=True):

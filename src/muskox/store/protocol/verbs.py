@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from muskox.core.events import Event
 from muskox.core.job import Job, JobState, Lease, NewJob, Retention
 from muskox.core.life import Settlement
+from muskox.store.protocol.limits import LimitVerbs
 from muskox.store.protocol.records import (
     Added,
     Finding,
@@ -28,7 +29,7 @@ from muskox.store.protocol.schedules import ScheduleVerbs
 __all__ = ["Store"]
 
 
-class Store(ScheduleVerbs, Protocol):
+class Store(ScheduleVerbs, LimitVerbs, Protocol):
     """Keeps jobs and makes moves atomic. See the module for what holds of every verb."""
 
     traits: Traits
@@ -56,6 +57,7 @@ class Store(ScheduleVerbs, Protocol):
     async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
         """Store all the jobs or none, in the order given; waiting, or delayed where `delay` > 0.
 
+        One with a key is blocked where as many of its key stand in line, or run, as may.
         A known (queue, id), also a twin earlier in the same call, stores nothing and answers with the job that is
         there. `within` is an asynchronous connection or session of the caller's, in whose transaction it is done;
         see `add_within` for the rest. Events: waiting, delayed.
@@ -81,6 +83,9 @@ class Store(ScheduleVerbs, Protocol):
         its priority, once it has waited ten seconds. A queue that is wanted twice is wanted for both.
         `ticket` is a text of the claim's own: said again by the same worker within the lease, it moves nothing and
         gives those of the claim's jobs whose leases still count, so that a claim without an answer may be repeated.
+        Takes no more than the limits of a queue and of keys let start now; what they hold stays where it is. Of jobs
+        with a key only so many stand in line as `core/limits.py` says, in turns with other keys, and each that is
+        claimed lets the next of its key, by priority and then arrival, stand in line at the end: blocked → waiting.
         Events: active, and drained when no waiting job is left.
         """
         ...
