@@ -301,8 +301,17 @@ class Mortal:
         return Dying(store)
 
 
+AROUND = [(KINDS[place - 1], kind) for place, kind in enumerate(KINDS)]
+"""Each kind once as the source and once as the target; backwards they are the other pairs of unlike kinds."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    ("stores", "after"),
+    [*((pair, False) for pair in AROUND), *((pair[::-1], True) for pair in AROUND)],
+    indirect=["stores"],
+    ids=lambda value: "-to-".join(value) if isinstance(value, tuple) else "after" if value else "before",
+)
 async def test_interrupted_at_any_round_trip_nothing_is_lost_or_doubled(source, target, clock, monkeypatch, after):
     """The mover dies at each of its round trips in turn, and a worker of the new store takes all that it can get."""
     monkeypatch.setattr(moving, "BATCH", 2)
