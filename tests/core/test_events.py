@@ -87,5 +87,5 @@ def test_mission_a14_every_event_of_the_mission_exists():
 
 
 def test_an_unknown_kind_is_refused_with_the_known_ones():
-    with pytest.raises(OptionError, match=r"there is no event 'done'; use one of active, cancelled, .*waiting"):
+    with pytest.raises(OptionError, match=r"there is no event 'done'; use one of active, blocked, .*waiting"):
         check_kind("done")

@@ -16,7 +16,9 @@ from muskox.core.life import (
     Complete,
     Died,
     Fail,
+    Hold,
     Interrupted,
+    Limited,
     Raised,
     Release,
     Retry,
@@ -33,7 +35,7 @@ _FINAL = Failure(FailureKind.ERROR, "FinalError", "never", final=True)
 
 OUTCOMES = st.sampled_from([
     Returned("1"), Returned(None, _FAILURE), Raised(_FAILURE), Raised(_FINAL), TimedOut(_FAILURE), Interrupted(),
-    Died(_FAILURE),
+    Died(_FAILURE), Limited(2.0, Hold.JOB), Limited(2.0, Hold.KEY), Limited(0.0, Hold.QUEUE),
 ])  # fmt: skip
 
 
@@ -52,8 +54,9 @@ def written(job: Job, settlement: object) -> Job:
         case Stall(delay=delay):
             state = JobState.DELAYED if delay > 0 else JobState.WAITING
             attempt, stalls, releases = job.attempt - 1, job.stalls + 1, job.releases
-        case Release():
-            state, attempt, stalls, releases = JobState.WAITING, job.attempt - 1, job.stalls, job.releases + 1
+        case Release(delay=delay, hold=hold):
+            state = JobState.DELAYED if delay > 0 and hold is Hold.JOB else JobState.WAITING
+            attempt, stalls, releases = job.attempt - 1, job.stalls, job.releases + 1
         case _:
             raise AssertionError(settlement)
     return msgspec.structs.replace(job, state=state, attempt=attempt, stalls=stalls, releases=releases, lease=None)
@@ -97,10 +100,10 @@ class Lives(RuleBasedStateMachine):
         assert after.state in MOVES["settle"][JobState.ACTIVE]
         self.move(after)
 
-    @rule(verb=st.sampled_from(["promote", "retry", "cancel"]))
-    def manage(self, verb):
+    @rule(verb=st.sampled_from(["open", "promote", "retry", "cancel"]), chosen=st.data())
+    def manage(self, verb, chosen):
         if self.allowed(verb):
-            [target] = MOVES[verb][self.job.state]
+            target = chosen.draw(st.sampled_from(sorted(MOVES[verb][self.job.state])))
             if verb == "retry":
                 self.granted += 1
                 self.rules = msgspec.structs.replace(
