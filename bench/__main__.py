@@ -11,6 +11,7 @@ import msgspec
 from bench.backlog import backlog
 from bench.kill import kill
 from bench.latency import latency
+from bench.limits import limits
 from bench.peers.command import main as compare
 from bench.places import STORES
 from bench.report import Report, facts, markdown, show
@@ -26,7 +27,7 @@ RATE = 200
 
 
 @click.command()
-@click.argument("what", type=click.Choice([*JOBS, "soak", "schedules", "all"]))
+@click.argument("what", type=click.Choice([*JOBS, "limits", "soak", "schedules", "all"]))
 @click.option("--store", type=click.Choice(STORES), default="sqlite", show_default=True)
 @click.option(
     "--jobs",
@@ -46,7 +47,7 @@ def main(
     *, what: str, store: str, jobs: int | None, rounds: int, kills: int, processes: int, minutes: float,
     uvloop: bool, as_json: bool, as_markdown: bool,
 ) -> None:  # fmt: skip
-    """Measure Muskox: one command, or all but soak and schedules, with their usual numbers."""
+    """Measure Muskox: one command, or all but limits, soak and schedules, with their usual numbers."""
     measures: dict[str, Callable[[int], Report]] = {
         "drain": lambda count: (
             drain(store, count, rounds, uvloop=uvloop)
@@ -58,13 +59,14 @@ def main(
         "latency": lambda count: latency(store, count, uvloop=uvloop),
         "backlog": lambda count: backlog(store, count, rounds),
         "kill": lambda count: kill(store, count, kills),
+        "limits": lambda count: limits(store, count, rounds),
         "soak": lambda rate: soak(store, minutes, rate),
         "schedules": lambda _: schedules(store, minutes),
     }
     reports = []
     for name in JOBS if what == "all" else [what]:
         report = measures[name](
-            (JOBS | {"soak": RATE, "schedules": 1})[name] if jobs is None or what == "all" else jobs
+            (JOBS | {"limits": 100_000, "soak": RATE, "schedules": 1})[name] if jobs is None or what == "all" else jobs
         )
         reports.append(report)
         if not (as_json or as_markdown):
