@@ -7,7 +7,9 @@ MuskoxError
 ├── JobNotFound            no job with that id in that queue (also a KeyError)
 ├── NameTaken              there is a schedule of that name already
 ├── ScheduleNotFound       there is no schedule of that name (also a KeyError)
+├── FlowNotFound           there is no flow or batch of that id (also a KeyError)
 ├── WrongState             the job is not in a state that allows the move
+│   └── FlowClosed         a job cannot be added to a flow or batch that is closed
 ├── LeaseLost              the run may no longer speak for its job
 ├── ResultUnavailable      the awaited result will not come
 │   ├── JobFailed          … because the job failed
@@ -31,6 +33,8 @@ __all__ = [
     "DataError",
     "DeclarationError",
     "FinalError",
+    "FlowClosed",
+    "FlowNotFound",
     "JobCancelled",
     "JobFailed",
     "JobNotFound",
@@ -92,6 +96,18 @@ class ScheduleNotFound(MuskoxError, KeyError):
 
 class WrongState(MuskoxError):
     """The job is in a state from which the asked move is not legal; nothing was changed."""
+
+
+class FlowNotFound(MuskoxError, KeyError):
+    """There is no flow or batch of that id: never added, or cleared some time after its end."""
+
+    def __str__(self) -> str:
+        # As with JobNotFound.
+        return str(self.args[0]) if self.args else ""
+
+
+class FlowClosed(WrongState):
+    """A job was to be added to a flow or batch that takes no more; nothing was added."""
 
 
 class LeaseLost(MuskoxError):

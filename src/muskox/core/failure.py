@@ -29,6 +29,7 @@ class FailureKind(StrEnum):
     EXPIRED = "expired"
     REFUSED = "refused"
     RESULT = "result"
+    PARENT = "parent"
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):

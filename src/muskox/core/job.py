@@ -35,6 +35,7 @@ __all__ = [
     "check_id",
     "check_job_name",
     "check_key",
+    "check_parent_name",
     "check_queue_name",
     "check_step_name",
     "moment",
@@ -185,7 +186,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     how many are allowed (None: as its processor says). The `*_us` fields are
     microseconds since 1970 by the store's clock; the properties without the
     suffix give them as moments. `data`, `result` and `progress` are decoded
-    from their JSON text each time they are asked for.
+    from their JSON text each time they are asked for. `flow` is the id of the
+    flow or batch that it is in; not known of a job that a claim gave.
     """
 
     id: str
@@ -210,6 +212,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     lease: Lease | None = None
     steps_text: str | None = None
     key: str | None = None
+    flow: str | None = None
 
     @property
     def data(self) -> Any:
@@ -311,6 +314,11 @@ def check_id(id: str) -> str:
 def check_key(key: str) -> str:
     """Return `key`, or raise `OptionError` when it cannot be the key of a job."""
     return _check_text("key", key)
+
+
+def check_parent_name(name: str) -> str:
+    """Return `name`, or raise `OptionError` when a job cannot know a parent by it."""
+    return _check_text("name of a parent", name)
 
 
 def check_step_name(name: str) -> str:

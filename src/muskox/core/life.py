@@ -49,6 +49,7 @@ MOVES: dict[str, dict[JobState, frozenset[JobState]]] = {
     "recover": {_A: frozenset({_W, _D, _F, _B})},
     "promote": {_D: frozenset({_W, _B})},
     "open": {_B: frozenset({_W}), _W: frozenset({_B})},
+    "resolve": {_B: frozenset({_W, _D, _F, _X})},
     "retry": {_F: frozenset({_W, _B}), _X: frozenset({_W, _B})},
     "cancel": {state: frozenset({_X}) for state in (_W, _D, _B, _A)},
     "update": {state: frozenset({state}) for state in (_W, _D, _B, _A, _F)},

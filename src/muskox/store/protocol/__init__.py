@@ -11,6 +11,7 @@ expected absence is an answer: None, an empty list, a lease in `lost`.
 
 from __future__ import annotations
 
+from muskox.store.protocol.flows import Flows, FlowVerbs
 from muskox.store.protocol.limits import KeyState, LimitVerbs, QueueLimits
 from muskox.store.protocol.records import (
     Added,
@@ -47,6 +48,8 @@ __all__ = [
     "Change",
     "Finding",
     "Firing",
+    "FlowVerbs",
+    "Flows",
     "Found",
     "KeyState",
     "LimitVerbs",

@@ -6,6 +6,7 @@ import msgspec
 
 from muskox.core.errors import WrongState
 from muskox.core.figures import NameCount, QueueCounts
+from muskox.core.flows import Parent
 from muskox.core.job import Job, JobState, Lease
 from muskox.store.protocol.limits import KeyState, QueueLimits
 
@@ -126,7 +127,8 @@ class Standing(msgspec.Struct, frozen=True):
     `higher` and `earlier` are the jobs that are claimed before a waiting one: of higher priority, and of the same
     priority but before it; of a blocked one with a key, those of its key. `lease_until_us` is when the lease of an
     active one is over. `limits` is there where its queue has any, `key` where the job has one, and `holders` are then
-    active jobs of that key, the first to start first.
+    active jobs of that key, the first to start first. `parents` are those of a blocked job that have not ended, ten at
+    most.
     """
 
     job: Job
@@ -138,6 +140,7 @@ class Standing(msgspec.Struct, frozen=True):
     limits: QueueLimits | None = None
     key: KeyState | None = None
     holders: tuple[str, ...] = ()
+    parents: tuple[Parent, ...] = ()
 
 
 class Recovered(msgspec.Struct, frozen=True):

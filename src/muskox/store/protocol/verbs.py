@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from muskox.core.events import Event
 from muskox.core.job import Job, JobState, Lease, NewJob, Retention
 from muskox.core.life import Settlement
+from muskox.store.protocol.flows import FlowVerbs
 from muskox.store.protocol.limits import LimitVerbs
 from muskox.store.protocol.records import (
     Added,
@@ -29,7 +30,7 @@ from muskox.store.protocol.schedules import ScheduleVerbs
 __all__ = ["Store"]
 
 
-class Store(ScheduleVerbs, LimitVerbs, Protocol):
+class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
     """Keeps jobs and makes moves atomic. See the module for what holds of every verb."""
 
     traits: Traits
@@ -139,7 +140,8 @@ class Store(ScheduleVerbs, LimitVerbs, Protocol):
         """Delete settled jobs past their time or beyond the count kept for their queue, oldest first, and old
         events; returns how many jobs.
 
-        Queues without a rule follow `Retention()`. Never touches a job that has not ended. No event.
+        Queues without a rule follow `Retention()`. Never touches a job that has not ended. Deletes flows that ended
+        `FLOW_KEPT` seconds ago and have no job left. No event.
         """
         ...
 
