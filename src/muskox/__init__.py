@@ -6,9 +6,11 @@ from muskox.app import Muskox
 from muskox.core import events
 from muskox.core.backoff import Exponential, Fixed, Steps
 from muskox.core.cron import Cron
+from muskox.core.dedup import Dedup
 from muskox.core.errors import (
     DataError,
     DeclarationError,
+    Duplicate,
     FinalError,
     JobCancelled,
     JobFailed,
@@ -17,6 +19,7 @@ from muskox.core.errors import (
     MuskoxError,
     NameTaken,
     OptionError,
+    QueueFull,
     ResultTimeout,
     ResultUnavailable,
     ScheduleNotFound,
@@ -50,6 +53,8 @@ __all__ = [
     "Cron",
     "DataError",
     "DeclarationError",
+    "Dedup",
+    "Duplicate",
     "Entry",
     "Event",
     "Every",
@@ -81,6 +86,7 @@ __all__ = [
     "Processor",
     "Queue",
     "QueueCounts",
+    "QueueFull",
     "Reason",
     "ReasonKind",
     "ResultTimeout",

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol, TypedDict, Unpack
 
 from muskox.cancelling import cancel_added_before, cancellable, microseconds
-from muskox.core import codec
+from muskox.core import codec, dedup
 from muskox.core.backoff import Backoff
+from muskox.core.dedup import Dedup
 from muskox.core.errors import OptionError
 from muskox.core.events import Event
 from muskox.core.job import (
@@ -53,6 +54,7 @@ class AddOptions(TypedDict, total=False):
     max_stalls: int | None
     keep_for: float | timedelta | None
     expires_in: float | timedelta | None
+    dedup: Dedup | str | None
 
 
 class Defaults(Protocol):
@@ -127,7 +129,8 @@ class Queue:
         `priority` (higher runs sooner, default 0), `delay` (seconds or timedelta) or `at` (an aware datetime),
         `attempts` (runs in all, default 1), `backoff`, `timeout`, `max_stalls`, `keep_for` (seconds to keep it
         after its end; 0 removes it at once), `expires_in` (seconds from now within which it must begin, else it
-        fails). What is left out follows the processor's declaration. `within` is an open connection or session on the
+        fails), `dedup` (a `Dedup`, or its key alone: at most one such job at a time, see there). What is left out
+        follows the processor's declaration. `within` is an open connection or session on the
         store's database, in whose transaction the job is added.
         Raises `OptionError` and `DataError`; the store's errors leave open whether the job was stored, and
         adding it again with the same id is safe.
@@ -353,6 +356,7 @@ def _options(given: AddOptions) -> Options:
         max_stalls=given.get("max_stalls"),
         keep_for=None if keep_for is None else seconds(keep_for, "keep_for"),
         expires_in=None if expires_in is None else seconds(expires_in, "expires_in"),
+        dedup=dedup.read(given.get("dedup")),
     )
 
 

@@ -10,6 +10,8 @@ MuskoxError
 ├── FlowNotFound           there is no flow or batch of that id (also a KeyError)
 ├── WrongState             the job is not in a state that allows the move
 │   └── FlowClosed         a job cannot be added to a flow or batch that is closed
+├── Duplicate              another job has the dedup key, and it was said to refuse a second
+├── QueueFull              as many jobs wait as may, and there was no room in time
 ├── LeaseLost              the run may no longer speak for its job
 ├── ResultUnavailable      the awaited result will not come
 │   ├── JobFailed          … because the job failed
@@ -32,6 +34,7 @@ from typing import Literal
 __all__ = [
     "DataError",
     "DeclarationError",
+    "Duplicate",
     "FinalError",
     "FlowClosed",
     "FlowNotFound",
@@ -42,6 +45,7 @@ __all__ = [
     "MuskoxError",
     "NameTaken",
     "OptionError",
+    "QueueFull",
     "RateLimited",
     "ResultTimeout",
     "ResultUnavailable",
@@ -108,6 +112,34 @@ class FlowNotFound(MuskoxError, KeyError):
 
 class FlowClosed(WrongState):
     """A job was to be added to a flow or batch that takes no more; nothing was added."""
+class Duplicate(MuskoxError):
+    """Another job of the queue has the dedup key, and the add said to refuse a second one; nothing was added.
+
+    `job_id` is the job that has it.
+    """
+
+    def __init__(self, queue: str, key: str, job_id: str) -> None:
+        super().__init__(
+            f"job {job_id} of queue {queue!r} has the dedup key {key!r} already, and nothing was added; "
+            "then='existing' gives that job instead of this error"
+        )
+        self.queue = queue
+        self.key = key
+        self.job_id = job_id
+
+
+class QueueFull(MuskoxError):
+    """As many jobs wait in the queue as its `max_waiting` allows; nothing was added."""
+
+    def __init__(self, queue: str, most: int, waiting: int, wanted: int) -> None:
+        super().__init__(
+            f"queue {queue!r} holds {waiting} waiting jobs and takes {most} at most, so {wanted} more were refused and "
+            "nothing was added; add fewer, let more workers run, or raise max_waiting"
+        )
+        self.queue = queue
+        self.most = most
+        self.waiting = waiting
+        self.wanted = wanted
 
 
 class LeaseLost(MuskoxError):

@@ -17,6 +17,7 @@ import msgspec
 
 from muskox.core import codec
 from muskox.core.backoff import Backoff, Exponential, Fixed, Steps
+from muskox.core.dedup import Dedup
 from muskox.core.errors import OptionError
 from muskox.core.failure import Failure
 
@@ -84,7 +85,10 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
 
 
 class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """How a job is run; None leaves the choice to the processor, and else to the default."""
+    """How a job is run; None leaves the choice to the processor, and else to the default.
+
+    `dedup` is said by whoever adds, of the job that is added.
+    """
 
     attempts: int | None = None
     backoff: Backoff | None = None
@@ -92,6 +96,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     max_stalls: int | None = None
     keep_for: float | None = None
     expires_in: float | None = None
+    dedup: Dedup | None = None
 
     def __post_init__(self) -> None:
         if self.attempts is not None:
@@ -115,6 +120,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
                 f"expires_in must be more than 0 seconds, not {self.expires_in!r}; leave it out for a job that may "
                 "begin at any time"
             )
+        if self.dedup is not None and not isinstance(self.dedup, Dedup):
+            raise OptionError(f"dedup must be a Dedup, not {_shown(self.dedup)}")
 
     def over(self, defaults: Options) -> Options:
         """Fill what is left open here from `defaults`."""
@@ -129,6 +136,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             max_stalls=defaults.max_stalls if self.max_stalls is None else self.max_stalls,
             keep_for=defaults.keep_for if self.keep_for is None else self.keep_for,
             expires_in=defaults.expires_in if self.expires_in is None else self.expires_in,
+            dedup=defaults.dedup if self.dedup is None else self.dedup,
         )
 
 
