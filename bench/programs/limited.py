@@ -20,9 +20,7 @@ async def drain(
 ) -> dict[str, float]:
     """Add jobs, with a key in turn of so many, and run them; the rate from the worker's start until all are stored."""
     async with Muskox(url) as ox:
-        queue = ox.queue(
-            "bench", retention=KEEP, rate=Rate(rate) if rate else None, key_concurrency=key_concurrency
-        )
+        queue = ox.queue("bench", retention=KEEP, rate=Rate(rate) if rate else None, key_concurrency=key_concurrency)
         seen = [0] * jobs
         running: set[int] = set()
         left = jobs

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
-from muskox.core.errors import Duplicate, OptionError
+from muskox.core.errors import OptionError
 
-if TYPE_CHECKING:
-    from muskox.core.job import NewJob
-
-__all__ = ["Dedup", "Then", "Until", "are_any", "fold", "read"]
+__all__ = ["Dedup", "Then", "Until", "read", "shown"]
 
 Until = Literal["started", "ended"]
 Then = Literal["existing", "reject", "replace", "keep-last"]
-
-T = TypeVar("T")
 
 _MOST_KEY = 255
 _LONGEST_WINDOW = 366 * 86_400.0
@@ -49,7 +44,7 @@ class Dedup(msgspec.Struct, frozen=True, omit_defaults=True):
     def __post_init__(self) -> None:
         if not isinstance(self.key, str) or not 1 <= len(self.key) <= _MOST_KEY or not self.key.isprintable():
             raise OptionError(
-                f"dedup key {_shown(self.key)} is not allowed; use 1 to {_MOST_KEY} printable characters, "
+                f"dedup key {shown(self.key)} is not allowed; use 1 to {_MOST_KEY} printable characters, "
                 "of longer ones a hash"
             )
         _check_word("until", self.until, get_args(Until))
@@ -67,7 +62,7 @@ class Dedup(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def window_us(self) -> int | None:
         """The window in microseconds."""
-        return None if self.window is None else int(self.window * 1_000_000)  # type: ignore[operator]
+        return None if self.window is None else int(_window(self.window) * 1_000_000)
 
 
 def read(given: Any) -> Dedup | None:
@@ -76,43 +71,7 @@ def read(given: Any) -> Dedup | None:
         return given
     if isinstance(given, str):
         return Dedup(given)
-    raise OptionError(f"dedup must be a Dedup or a key, not {_shown(given)}")
-
-
-def are_any(jobs: Sequence[NewJob]) -> bool:
-    """Whether one of the jobs has a key."""
-    return any(job.options.dedup is not None for job in jobs)
-
-
-def fold(jobs: Sequence[NewJob]) -> tuple[list[NewJob], list[int]]:
-    """Put jobs of one add that share a key into one; gives the jobs that are left, and for each given one its place.
-
-    What the later one says counts as it would when it were added a moment after the first. Raises `Duplicate` where
-    that would be refused.
-    """
-    left: list[NewJob] = []
-    places: list[int] = []
-    by_key: dict[tuple[str, str], int] = {}
-    for job in jobs:
-        rule = job.options.dedup
-        place = len(left) if rule is None else by_key.setdefault((job.queue, rule.key), len(left))
-        places.append(place)
-        if place == len(left):
-            left.append(job)
-        elif rule is not None and job.id != left[place].id:
-            left[place] = _after(left[place], job, rule)
-    return left, places
-
-
-def _after(first: NewJob, job: NewJob, rule: Dedup) -> NewJob:
-    if rule != first.options.dedup:
-        raise OptionError(
-            f"two jobs of this add have the dedup key {_shown(rule.key)} and not the same rule; give them one rule, or "
-            "add them one after the other"
-        )
-    if rule.then == "reject":
-        raise Duplicate(job.queue, rule.key, first.id)
-    return first if rule.then == "existing" else msgspec.structs.replace(job, id=first.id)
+    raise OptionError(f"dedup must be a Dedup or a key, not {shown(given)}")
 
 
 def _window(given: Any) -> float:
@@ -124,9 +83,10 @@ def _window(given: Any) -> float:
 
 def _check_word(name: str, value: Any, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise OptionError(f"{name} of a dedup rule must be one of {', '.join(allowed)}, not {_shown(value)}")
+        raise OptionError(f"{name} of a dedup rule must be one of {', '.join(allowed)}, not {shown(value)}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as an error shows it: not all of what is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:50]}… ({len(text)} characters)"

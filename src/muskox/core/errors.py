@@ -112,6 +112,8 @@ class FlowNotFound(MuskoxError, KeyError):
 
 class FlowClosed(WrongState):
     """A job was to be added to a flow or batch that takes no more; nothing was added."""
+
+
 class Duplicate(MuskoxError):
     """Another job of the queue has the dedup key, and the add said to refuse a second one; nothing was added.
 

@@ -14,6 +14,7 @@ from muskox.core.events import Event
 from muskox.core.job import Job, JobState
 from muskox.core.life import MOVES
 from muskox.store.protocol import Selection, WorkerRecord
+from muskox.store.sqlite import dedup
 from muskox.store.sqlite.moves import get, remove, text
 from muskox.store.sqlite.select import Row, lane_of, matching
 from muskox.store.sqlite.tx import NUMBER, STATE, Tx
@@ -38,8 +39,10 @@ def retry(tx: Tx, selection: Selection) -> int:
 def cancel(tx: Tx, selection: Selection) -> int:
     """End selected jobs that have not ended; their leases are lost by that."""
     found = _movable(tx, selection, "cancel")
+    dedup.end_windows(tx, [row[0] for row in found])
     tx.execute("cancel", {"now": tx.now, "seqs": text([row[0] for row in found])})
     _tell(tx, found, "cancelled", _X)
+    dedup.ended(tx, {selection.queue: [row[1] for row in found]})
     return len(found)
 
 
@@ -48,8 +51,10 @@ def remove_selected(tx: Tx, selection: Selection) -> int:
     if selection.ids is None and not selection.states:
         selection = _in_states(selection, [state for state in JobState if state is not JobState.ACTIVE])
     found = matching(tx, selection)
+    dedup.end_windows(tx, [row[0] for row in found])
     remove(tx, [row[0] for row in found])
     _tell(tx, found, "removed", None)
+    dedup.ended(tx, {selection.queue: [row[1] for row in found]})
     return len(found)
 
 

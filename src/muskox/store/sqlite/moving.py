@@ -12,7 +12,7 @@ from itertools import groupby
 from muskox.core.job import JobState
 from muskox.store.protocol import Added, LogLine, Packed
 from muskox.store.sql import statements
-from muskox.store.sqlite import rows
+from muskox.store.sqlite import dedup, rows
 from muskox.store.sqlite.moves import find_lane, get, text
 from muskox.store.sqlite.select import Row
 from muskox.store.sqlite.tx import NUMBER, Tx
@@ -62,6 +62,7 @@ def adopt(tx: Tx, jobs: Sequence[Packed]) -> list[Added]:
     """Store jobs of another store as they are there; those with known ids are answered with what is there."""
     answers = [_adopt_one(tx, one) for one in jobs]
     made = [answer.job for answer in answers if answer.created]
+    dedup.adopted(tx, made)
     for (queue, state), its in groupby(made, key=lambda job: (job.queue, job.state)):
         if state in (JobState.WAITING, JobState.DELAYED):
             told = [(job.id, job.name, job.attempt) for job in its]

@@ -9,10 +9,11 @@ import msgspec
 
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import NO_OPTIONS, Job, JobState, Lease, NewJob, Options
+from muskox.core.twins import is_awaited
 from muskox.store.protocol import Added
 from muskox.store.sqlite.tx import NUMBER, STATE
 
-__all__ = ["added", "claimed", "columns", "failure_text", "full", "options_text"]
+__all__ = ["added", "claimed", "columns", "failure_text", "full", "options_text", "read_options"]
 
 _ACTIVE = NUMBER[JobState.ACTIVE]
 
@@ -24,11 +25,11 @@ _encoder = msgspec.json.Encoder()
 def claimed(row: tuple[Any, ...], queue: str, name: str, token: int, now: int, worker: str) -> Job:
     """The job that a row of `pick` becomes when it is claimed."""
     _, seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress = row
+    said = NO_OPTIONS if options is None else read_options(options)
     return Job(
-        id, queue, name, JobState.ACTIVE, priority, data, attempt + 1, attempts, stalls, releases,
-        NO_OPTIONS if options is None else _read_options(options),
+        id, queue, name, JobState.ACTIVE, priority, data, attempt + 1, attempts, stalls, releases, said,
         added, None, now, None, progress, None, None, worker,
-        Lease(queue, id, token, name, attempt + 1, seq),
+        Lease(queue, id, token, name, attempt + 1, seq, is_awaited(said)),
     )  # fmt: skip
 
 
@@ -68,6 +69,7 @@ def full(row: sqlite3.Row) -> Job:
     """The job in a row of all columns, with the names of its queue and lane."""
     state = STATE[row["state"]]
     active = row["state"] == _ACTIVE
+    options = NO_OPTIONS if row["options"] is None else read_options(row["options"])
     return Job(
         id=row["id"],
         queue=row["queue_name"],
@@ -79,7 +81,7 @@ def full(row: sqlite3.Row) -> Job:
         attempts=row["attempts"],
         stalls=row["stalls"],
         releases=row["releases"],
-        options=NO_OPTIONS if row["options"] is None else _read_options(row["options"]),
+        options=options,
         added_us=row["added"],
         due_us=row["due"],
         started_us=row["started"],
@@ -88,7 +90,9 @@ def full(row: sqlite3.Row) -> Job:
         result_text=row["result"],
         failure=None if row["failure"] is None else _read_failure(row["failure"]),
         worker=row["worker"] if active else None,
-        lease=Lease(row["queue_name"], row["id"], row["token"], row["name"], row["attempt"], row["seq"])
+        lease=Lease(
+            row["queue_name"], row["id"], row["token"], row["name"], row["attempt"], row["seq"], is_awaited(options)
+        )
         if active
         else None,
         steps_text=row["steps"],
@@ -105,7 +109,8 @@ def failure_text(failure: Failure | None) -> str | None:
     return None if failure is None else _encoder.encode(failure).decode()
 
 
-def _read_options(text: str) -> Options:
+def read_options(text: str) -> Options:
+    """What a job says for itself."""
     # One damaged record must not stop a queue; attempts and stalls are counted from columns of their own.
     try:
         return _options.decode(text)

@@ -16,7 +16,7 @@ from muskox.core.schedule import Overlap, Told
 from muskox.store import scheduling
 from muskox.store.protocol import MOST_ENTRIES, SCHEDULES, WHY_SKIPPED, Change, Finding, Firing, Looked
 from muskox.store.sql import statements
-from muskox.store.sqlite import adding
+from muskox.store.sqlite import dedup
 from muskox.store.sqlite.moves import text
 from muskox.store.sqlite.tx import NUMBER, Tx
 
@@ -134,7 +134,7 @@ def fire(tx: Tx, firings: Sequence[Firing]) -> list[int | None]:
     won = list(_winners(tx, firings))
     states = _states(tx, [one for one in won if one is not None])
     chosen = [None if one is None else _choose(one, states) for one in won]
-    added = iter(adding.add(tx, [job for one in chosen if one is not None for job in one.jobs]))
+    added = iter(dedup.add(tx, [job for one in chosen if one is not None for job in one.jobs]))
     counts = [None if one is None else sum(next(added).created for _ in one.jobs) for one in chosen]
     _write(tx, [(one, its) for one, its in zip(won, chosen, strict=True) if one is not None and its is not None])
     return counts

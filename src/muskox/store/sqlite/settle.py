@@ -14,7 +14,7 @@ from muskox.core.events import pack
 from muskox.core.failure import FailureKind
 from muskox.core.job import JobState, Lease
 from muskox.core.life import Complete, Settlement
-from muskox.store.sqlite import rows
+from muskox.store.sqlite import dedup, rows
 from muskox.store.sqlite.moves import Range, fence, find_lane, get, ranges, remove, still_held, text
 from muskox.store.sqlite.tx import NUMBER, Again, Tx
 
@@ -37,6 +37,7 @@ class Settling:
 
     def __init__(self, settlements: Sequence[Settlement], *, careful: bool = False) -> None:
         self._careful = careful
+        self._ended = dedup.ended_of(settlements)
         plain = [one for one in settlements if type(one) is Complete and one.keep is None and one.unkept is None]
         self._plain = _Batch.of(plain) if plain else None
         self._others: list[Settlement] = []
@@ -49,7 +50,11 @@ class Settling:
 
     def __call__(self, tx: Tx) -> list[Lease]:
         lost = self._complete(tx, self._plain) if self._plain is not None else []
-        return [*lost, *_settle_others(tx, self._others)] if self._others else lost
+        if self._others:
+            lost = [*lost, *_settle_others(tx, self._others)]
+        if self._ended:
+            dedup.ended(tx, self._ended)
+        return lost
 
     def _complete(self, tx: Tx, batch: _Batch) -> list[Lease]:
         """Write completions as if none were lost; when that turns out to be wrong, begin anew and look first."""

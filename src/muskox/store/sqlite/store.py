@@ -19,6 +19,7 @@ from muskox.core.job import Job, JobState, Lease, NewJob, Retention
 from muskox.core.kept import Entry
 from muskox.core.life import Settlement
 from muskox.core.seam import World
+from muskox.core.twins import are_any
 from muskox.store.protocol import (
     Added,
     Change,
@@ -37,7 +38,7 @@ from muskox.store.protocol import (
     Want,
     WorkerRecord,
 )
-from muskox.store.sqlite import adding, hand, looks, moves, moving, schedules, select, upkeep
+from muskox.store.sqlite import adding, dedup, hand, looks, moves, moving, schedules, select, upkeep
 from muskox.store.sqlite.claim import claim
 from muskox.store.sqlite.database import Location, parse, prepare, translate
 from muskox.store.sqlite.hub import Hub
@@ -116,13 +117,14 @@ class SqliteStore:
 
     async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
         if within is not None:
-            return await self._within_async(partial(adding.add, jobs=jobs), within)
-        if 0 < len(jobs) <= LONE and (added := self._writer.run_here(partial(adding.store, jobs=jobs))) is not None:
+            return await self._within_async(partial(dedup.add, given=jobs), within)
+        lone = 0 < len(jobs) <= LONE and not are_any(jobs)
+        if lone and (added := self._writer.run_here(partial(adding.store, jobs=jobs))) is not None:
             return added
-        return await self._writer.run(partial(adding.add, jobs=jobs))
+        return await self._writer.run(partial(dedup.add, given=jobs))
 
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
-        return self._within(partial(adding.add, jobs=jobs), connection)
+        return self._within(partial(dedup.add, given=jobs), connection)
 
     def _within(self, step: Callable[[Tx], T], connection: Any) -> T:
         try:
@@ -297,4 +299,4 @@ def _catch_up(tx: Tx) -> None:
 
 
 def _audit(tx: Tx) -> list[Finding]:
-    return looks.audit(tx) + schedules.audit(tx)
+    return looks.audit(tx) + schedules.audit(tx) + dedup.audit(tx)

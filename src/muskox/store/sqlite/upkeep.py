@@ -12,7 +12,7 @@ from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import DEFAULT_MAX_STALLS, JobState, Retention
 from muskox.core.life import stall_delay
 from muskox.store.protocol import Recovered
-from muskox.store.sqlite import rows
+from muskox.store.sqlite import dedup, rows
 from muskox.store.sqlite.moves import remove, text
 from muskox.store.sqlite.select import Row, lane_of, read
 from muskox.store.sqlite.tx import NUMBER, STATE, Tx
@@ -41,7 +41,11 @@ def recover(tx: Tx, limit: int) -> list[Recovered]:
     workers = {row[0]: row[4] for row in found}
     for seq, lane, stalls, max_stalls, worker in found:
         _recover_one(tx, seq, lane, stalls + 1, max_stalls, worker)
-    return [Recovered(job, workers[seq]) for seq, job in read(tx, list(workers))]
+    back = read(tx, list(workers))
+    for _, job in back:
+        if job.settled:
+            dedup.ended(tx, {job.queue: [job.id]})
+    return [Recovered(job, workers[seq]) for seq, job in back]
 
 
 def _recover_one(tx: Tx, seq: int, lane: int, stalls: int, max_stalls: int, worker: str) -> None:
@@ -70,6 +74,7 @@ def _recover_one(tx: Tx, seq: int, lane: int, stalls: int, max_stalls: int, work
 
 def clear(tx: Tx, rules: Mapping[str, Retention], limit: int) -> int:
     """Delete settled jobs whose time is over, and events beyond the number that is kept."""
+    dedup.sweep(tx, limit)
     tx.execute("trim_events", {"horizon": tx.event - _MOST_EVENTS})
     cleared = _clear(tx, tx.all("expired", {"now": tx.now, "limit": limit}))
     names = dict(tx.all("queue_names"))

@@ -1,0 +1,62 @@
+"""Jobs that share a dedup key in one add, and what can be said of them before a store is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from muskox.core.dedup import Dedup, shown
+from muskox.core.errors import Duplicate, OptionError
+from muskox.core.job import Job, JobState, NewJob, Options
+
+__all__ = ["are_any", "fold", "gone", "is_awaited"]
+
+
+def are_any(jobs: Sequence[NewJob]) -> bool:
+    """Whether one of the jobs has a key."""
+    return any(job.options.dedup is not None for job in jobs)
+
+
+def is_awaited(options: Options) -> bool:
+    """Whether the end of a job with these options is to be looked at, since another may be remembered until then."""
+    return options.dedup is not None and options.dedup.until == "ended" and options.dedup.window is None
+
+
+def gone(new: NewJob, id: str) -> Job:
+    """What a new job is answered with when the job that has its key is no longer there: no more than its id is known.
+
+    It has ended and been cleared within its window; the rest is that of the new one.
+    """
+    return Job(id, new.queue, new.name, JobState.COMPLETED, new.priority, new.data, options=new.options)
+
+
+def fold(jobs: Sequence[NewJob]) -> tuple[list[NewJob], list[int]]:
+    """Put jobs of one add that share a key into one; gives the jobs that are left, and for each given one its place.
+
+    What the later one says counts as it would when it were added a moment after the first. Raises `Duplicate` where
+    that would be refused.
+    """
+    left: list[NewJob] = []
+    places: list[int] = []
+    by_key: dict[tuple[str, str], int] = {}
+    for job in jobs:
+        rule = job.options.dedup
+        place = len(left) if rule is None else by_key.setdefault((job.queue, rule.key), len(left))
+        places.append(place)
+        if place == len(left):
+            left.append(job)
+        elif rule is not None and job.id != left[place].id:
+            left[place] = _after(left[place], job, rule)
+    return left, places
+
+
+def _after(first: NewJob, job: NewJob, rule: Dedup) -> NewJob:
+    if rule != first.options.dedup:
+        raise OptionError(
+            f"two jobs of this add have the dedup key {shown(rule.key)} and not the same rule; give them one rule, or "
+            "add them one after the other"
+        )
+    if rule.then == "reject":
+        raise Duplicate(job.queue, rule.key, first.id)
+    return first if rule.then == "existing" else msgspec.structs.replace(job, id=first.id)
