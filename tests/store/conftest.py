@@ -92,6 +92,6 @@ def claimer(store: Store) -> Claimer:
 def few_events(monkeypatch: pytest.MonkeyPatch) -> int:
     """Have stores keep so few events that trimming can be seen; each names the limit of its own here."""
     monkeypatch.setattr("muskox.store.sqlite.upkeep._MOST_EVENTS", 10)
-    monkeypatch.setattr("muskox.store.redis.store._MOST_EVENTS", 10)
+    monkeypatch.setattr("muskox.store.redis.steps._MOST_EVENTS", 10)
     monkeypatch.setattr("muskox.store.postgres.store.MOST_EVENTS", 10)
     return 10

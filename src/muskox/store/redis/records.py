@@ -62,6 +62,7 @@ class _Head(msgspec.Struct, array_like=True, gc=False):
     progress: str = ""
     failure: str = ""
     steps: str = ""
+    key: str = ""
 
 
 _head = msgspec.msgpack.Decoder(_Head)
@@ -86,7 +87,8 @@ class Reader:
         head, options = found
         lease = None
         if record[0] == _ACTIVE:
-            lease = Lease(self._queue, id, int.from_bytes(record[1:8], "big"), head.name, head.attempt)
+            token = int.from_bytes(record[1:8], "big")
+            lease = Lease(self._queue, id, token, head.name, head.attempt, 0, head.key != "")
         try:
             result, data = record[head_ends:data_begins].decode(), record[data_begins:].decode()
         except UnicodeDecodeError:
@@ -97,7 +99,7 @@ class Reader:
             head.attempt, head.attempts or None, head.stalls, head.releases, options, head.added, head.due or None,
             head.started or None, head.ended or None, head.progress or None,
             result or None, _read_failure(head.failure) if head.failure else None,
-            head.worker if lease is not None else None, lease, head.steps or None,
+            head.worker if lease is not None else None, lease, head.steps or None, head.key or None,
         )  # fmt: skip
 
     def clear_at(self, record: bytes) -> int | None:
@@ -140,32 +142,45 @@ def options_text(options: Options) -> str:
 def groups(jobs: Sequence[NewJob]) -> list[tuple[Any, ...]]:
     """New jobs as `add.lua` wants them: those alike together, in their order."""
     found = []
-    for (queue, name, priority, delay, options), its in groupby(
-        jobs, key=lambda job: (job.queue, job.name, job.priority, job.delay, job.options)
+    for (queue, name, priority, delay, options, tied), its in groupby(
+        jobs, key=lambda job: (job.queue, job.name, job.priority, job.delay, job.options, _is_tied(job))
     ):
         some = list(its)
         found.append((
             queue, name, priority, int(delay * 1_000_000) if delay > 0 else -1,
             options.attempts or 0, -1 if options.max_stalls is None else options.max_stalls,
             options_text(options), shorts([short(job.id) for job in some]), [job.data for job in some],
+            tied and [_ties(job) for job in some],
         ))  # fmt: skip
     return found
 
 
-def added(jobs: Sequence[NewJob], now: int, known: dict[int, bytes]) -> list[Added]:
-    """The answers to new jobs; `known` are the records of those that were there, by their places from 1."""
+def _is_tied(job: NewJob) -> bool:
+    return job.key is not None
+
+
+def _ties(job: NewJob) -> tuple[Any, ...]:
+    """What a job has to do with others, as `adding.lua` takes it."""
+    return (job.key or "",)
+
+
+def added(jobs: Sequence[NewJob], answer: Sequence[Any]) -> list[Added]:
+    """The answers to new jobs from that of `add.lua`."""
+    now, blocked, told = answer
+    known, held = dict(zip(told[::2], told[1::2], strict=True)), frozenset(blocked)
     answers = []
     for place, job in enumerate(jobs, 1):
         if place in known:
             answers.append(Added(Reader(job.queue).job(job.id, known[place]), False))
             continue
         delayed = job.delay > 0
+        state = JobState.DELAYED if delayed else JobState.BLOCKED if place in held else JobState.WAITING
         answers.append(
             Added(
                 Job(
-                    job.id, job.queue, job.name, JobState.DELAYED if delayed else JobState.WAITING, job.priority,
+                    job.id, job.queue, job.name, state, job.priority,
                     job.data, 0, job.options.attempts, 0, 0, job.options, now,
-                    now + int(job.delay * 1_000_000) if delayed else None,
+                    now + int(job.delay * 1_000_000) if delayed else None, key=job.key,
                 ),
                 True,
             )

@@ -126,11 +126,11 @@ class _Kinds:
 
     def number(self, job: NewJob) -> int:
         # By the object: options cannot be hashed, and the jobs of a call hold them.
-        key = job.queue, job.name, job.priority, job.delay, id(job.options)
+        key = job.queue, job.name, job.priority, job.delay, id(job.options), job.key
         found = self._numbers.get(key)
         if found is None:
-            [(*kind, _, _)] = groups([job])
-            self.found.append(tuple(kind))
+            [(*kind, _, _, ties)] = groups([job])
+            self.found.append((*kind, "", "", ties and ties[0]))
             found = self._numbers[key] = len(self.found)
         return found
 

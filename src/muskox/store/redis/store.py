@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from muskox.core.errors import StoreError, StoreUnavailable
+from muskox.core.errors import StoreError
 from muskox.core.events import Event, Trimmed
 from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Retention
 from muskox.core.kept import Entry
@@ -39,11 +39,10 @@ from muskox.store.redis import looks, moving, schedules, settle
 from muskox.store.redis.audit import audit
 from muskox.store.redis.hub import EVENTS, Hub
 from muskox.store.redis.ids import Seen, long, packable, short
-from muskox.store.redis.keys import Keys
-from muskox.store.redis.link import Command, Link
 from muskox.store.redis.location import Location, parse
-from muskox.store.redis.records import LETTER, Reader, added, events, groups, packed
+from muskox.store.redis.records import LETTER, Reader, added, events, groups
 from muskox.store.redis.server import check, check_layout
+from muskox.store.redis.steps import Steps
 from muskox.store.redis.trouble import outside
 
 __all__ = ["RedisStore", "connect"]
@@ -51,7 +50,6 @@ __all__ = ["RedisStore", "connect"]
 POLL = 1.0
 """Seconds after which those who wait for events look for themselves, whatever the hints say."""
 
-_MOST_EVENTS = 50_000
 _MOST_LINES = 1000
 _MOST_LINE = 4000
 _FORGOTTEN = 3_600_000_000
@@ -64,16 +62,13 @@ def connect(url: str, world: World) -> RedisStore:
     return RedisStore(parse(url), world)
 
 
-class RedisStore:
+class RedisStore(Steps):
     """A store on a Redis or Valkey server. Belongs to the event loop in which it is opened."""
 
     traits = Traits(loop_bound=True, within=False)
 
     def __init__(self, location: Location, world: World) -> None:
-        self._location = location
-        self._world = world
-        self._keys = Keys(location.prefix)
-        self._link = Link(location)
+        super().__init__(location, world)
         self._hub = Hub(location, world, self._link.dialer, self._keys.hints, self._arm)
         self._seen = Seen()
         self._opened = False
@@ -98,36 +93,6 @@ class RedisStore:
     async def migrate(self) -> list[str]:
         return []
 
-    async def _step(self, name: str, asked: Any, *more: bytes) -> Any:
-        return await self._link.step(name, [self._keys.meta], self._args(asked, more))
-
-    async def _lasting_step(self, name: str, asked: Any, *more: bytes) -> Any:
-        """A step whose effect must last as the durability of the URL says when it returns."""
-        then = self._confirmation()
-        if then is None:
-            return await self._step(name, asked, *more)
-        answer, confirmed = await self._link.step_then(name, [self._keys.meta], self._args(asked, more), then)
-        if (confirmed[0] if isinstance(confirmed, list) else confirmed) < 1:
-            raise StoreUnavailable(
-                f"the Redis server at {self._location.shown} did what was asked, but nobody confirmed in time that it "
-                f"will last as durability {self._location.durability} wants; repeating it with the same ids is safe"
-            )
-        return answer
-
-    def _args(self, asked: Any, more: tuple[bytes, ...]) -> list[bytes | str]:
-        now = str(int(self._world.now() * 1_000_000)) if self._world.simulated else ""
-        return [now, packed(asked), str(_MOST_EVENTS), *more]
-
-    def _confirmation(self) -> Command | None:
-        patience = int(self._location.timeout * 800)
-        match self._location.durability:
-            case "fsync":
-                return b"WAITAOF", 1, 0, patience
-            case "replicated":
-                return b"WAIT", 1, patience
-            case _:
-                return None
-
     # --- the life of jobs --------------------------------------------------------
 
     async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
@@ -135,8 +100,7 @@ class RedisStore:
             outside()
         if not jobs:
             return []
-        now, *known = await self._lasting_step("add", groups(jobs))
-        return added(jobs, now, dict(zip(known[::2], known[1::2], strict=True)))
+        return added(jobs, await self._lasting_step("add", groups(jobs)))
 
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
         outside()

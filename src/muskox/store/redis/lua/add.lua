@@ -1,11 +1,19 @@
 -- add.lua · store new jobs in the order given, all of them; known ids are left as they are
+-- needs  records
+-- needs  ties
 -- needs  adding
 -- ASKED  per group of jobs alike: queue, name, priority, delay in µs, attempts, max_stalls, options,
---        ids, data
--- RETURNS  now, then number (from 1) and record of each job whose id was known
+--        ids, data, ties of each or false for none (see adding.lua)
+-- RETURNS  now, the numbers (from 1) of those that are blocked, then number and record of each job whose id was known
 
 begin()
-local known, number = { now }, 0
-for _, group in ipairs(ASKED) do number = add_alike(group, number, known) end
+local known, held, number = {}, {}, 0
+for _, group in ipairs(ASKED) do
+  if group[10] then
+    number = add_tied(group, number, known, held)
+  else
+    number = add_alike(group, number, known)
+  end
+end
 finish()
-return known
+return { now, held, known }

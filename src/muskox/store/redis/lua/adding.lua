@@ -62,3 +62,38 @@ local function add_alike(group, number, known)
   end
   return number + size
 end
+
+-- The same of jobs that concern others: beside all that, `group` has the ties of each job, which is its key ("": none).
+-- `held` is given the number of each that is blocked.
+local function add_tied(group, number, known, held)
+  local queue, name, priority, delay, ids, data, ties = group[1], group[2], group[3], group[4], group[8], group[9], group[10]
+  local jobs, told = P .. 'jobs:' .. queue, { D = {}, W = {}, B = {} }
+  local head = { name, priority, now, group[5], group[6], group[7] }
+  if delay >= 0 then head[DUE] = now + delay end
+  for i, id in ipairs(ids) do
+    local v = call('HGET', jobs, id)
+    if v then
+      known[#known + 1] = number + i
+      known[#known + 1] = v
+    else
+      local state, place = 'D', '\0\0\0\0\0\0\0'
+      head[KEY] = ties[i][1]
+      if delay >= 0 then
+        call('ZADD', P .. 'delayed:' .. queue, head[DUE], id)
+      else
+        state, place = arrive(queue, id, head)
+      end
+      call('HSET', jobs, id, state .. place .. middle(write_head(head), '') .. data[i])
+      if state == 'B' then held[#held + 1] = number + i end
+      told[state][#told[state] + 1] = id
+    end
+  end
+  know_queue(queue)
+  for state, new in pairs(told) do
+    if #new > 0 then
+      count(queue, name, nil, state, #new)
+      tell(queue, FACT[state], new, name, 0)
+    end
+  end
+  return number + #ids
+end

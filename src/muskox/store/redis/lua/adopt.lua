@@ -1,18 +1,21 @@
 -- adopt.lua · store jobs of another store as they are there; known ids are left as they are
 -- needs  records
+-- needs  ties
 -- ASKED  per job: queue, id, state, head, result, data, arrival, lines of its log (moment and text in turn)
 -- RETURNS  number (from 1) and record of each job whose id was known
 
 begin()
 local known = {}
 
+-- Put a job where its state keeps it; gives state and stamp for its record.
 local function put(queue, id, state, head, arrival)
+  if state == 'W' and is_tied(head) then return arrive(queue, id, head, arrival) end
   if state == 'W' then
     local place, line = seven(take_stamps(1)), line_of(head)
     call('ZADD', P .. 'early:' .. queue .. ':' .. line, arrival, place .. id)
     call('ZADD', P .. 'open:' .. queue, head[PRIORITY], line)
     woken[queue] = true
-    return place
+    return state, place
   elseif state == 'D' then
     call('ZADD', P .. 'delayed:' .. queue, head[DUE], id)
   elseif head[CLEAR_AT] > 0 then
@@ -21,15 +24,14 @@ local function put(queue, id, state, head, arrival)
   else
     call('ZADD', P .. ENDED_KEY[state] .. queue, head[ENDED], id)
   end
-  return '\0\0\0\0\0\0\0'
+  return state, '\0\0\0\0\0\0\0'
 end
 
 local run = {}
 
 -- Tells of those that came one after the other with the same queue and state.
 local function tell_run()
-  local kind = run.state == 'W' and 'waiting' or run.state == 'D' and 'delayed'
-  if kind then tell(run.queue, kind, run.ids, run.names, run.attempts) end
+  if FACT[run.state] then tell(run.queue, FACT[run.state], run.ids, run.names, run.attempts) end
 end
 
 for number, job in ipairs(ASKED) do
@@ -40,7 +42,9 @@ for number, job in ipairs(ASKED) do
     known[#known + 1], known[#known + 2] = number, v
   else
     know_queue(queue)
-    call('HSET', jobs, id, seal(state, put(queue, id, state, head, arrival), head, result, data))
+    local stamp7
+    state, stamp7 = put(queue, id, state, head, arrival)
+    call('HSET', jobs, id, seal(state, stamp7, head, result, data))
     for i = 1, #lines, 2 do
       call('RPUSH', P .. 'log:' .. queue .. ':' .. id, seven(lines[i]) .. lines[i + 1])
     end

@@ -31,12 +31,15 @@ local TRIMMED_EACH = 100
 
 local NAME, PRIORITY, ADDED, ATTEMPTS, MAX_STALLS, OPTIONS, ATTEMPT, STALLS, RELEASES = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local STARTED, WORKER, DUE, ENDED, CLEAR_AT, LAST, PROGRESS, FAILURE, STEPS = 10, 11, 12, 13, 14, 15, 16, 17, 18
+local KEY = 19
 
 local NUMBER = { W = 0, D = 1, B = 2, A = 3, C = 4, F = 5, X = 6 }
 local ENDED_KEY = { C = 'completed:', F = 'failed:', X = 'cancelled:' }
 
 local now, event, turn
 local clock, stamp, first_event
+-- What is done before a step's end, while facts can be told and figures be counted.
+local endings = {}
 
 -- --- the clock ----------------------------------------------------------------------
 
@@ -88,7 +91,7 @@ end
 
 -- --- records ------------------------------------------------------------------------
 
-local EMPTY = { '', 0, 0, 0, -1, '', 0, 0, 0, 0, '', 0, 0, 0, 0, '', '', '' }
+local EMPTY = { '', 0, 0, 0, -1, '', 0, 0, 0, 0, '', 0, 0, 0, 0, '', '', '', '' }
 
 -- Packed without the fields at its end that say nothing; those that are not there say nothing too.
 local function write_head(head)
@@ -185,6 +188,7 @@ end
 -- --- the end ------------------------------------------------------------------------
 
 local function finish()
+  for _, ending in ipairs(endings) do ending() end
   write_counts()
   call('HSET', META, 'figures', struct_pack('>I7I7I7I1', stamp, now, event, turn))
   if call('EXISTS', IDLE) == 1 then

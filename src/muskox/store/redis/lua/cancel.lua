@@ -2,12 +2,13 @@
 -- needs  records
 -- needs  lines
 -- needs  leases
+-- needs  ties
 -- needs  walk
 -- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
 -- May run without memory to spare.
 
 begin()
-return move_all('cancelled', 'X', function(id, head, data)
+return move_all('cancelled', function(id, head, data)
   head[ENDED], head[DUE], head[LAST] = now, 0, 0
   call('ZADD', P .. 'cancelled:' .. QUEUE, now, id)
   return seal('X', '\0\0\0\0\0\0\0', head, '', data)

@@ -1,7 +1,10 @@
 -- fire.lua · use up due moments: each moves its schedule on, adds its jobs and tells the ledger, or does nothing
+-- needs  records
+-- needs  ties
 -- needs  adding
 -- needs  scheduled
--- ASKED  kinds of jobs: queue, name, priority, delay in µs (-1: none), attempts, max_stalls, options;
+-- ASKED  kinds of jobs: queue, name, priority, delay in µs (-1: none), attempts, max_stalls, options, "", "", ties or
+--        false;
 --        per firing: name, version, next moment, last moment ("": as it is), jobs (number of its kind, id and data in
 --        turn), entries (moment, what is told, id of the job or "", reason, missed);
 --        how many entries a ledger keeps, and by overlap the reason of a skipped moment
@@ -86,8 +89,15 @@ keep_schedules(changed)
 for kind, group in ipairs(kinds) do
   if chosen[kind] then
     local known, is_known = {}, {}
+    local ties = group[10]
     group[8], group[9] = chosen[kind].ids, chosen[kind].data
-    add_alike(group, 0, known)
+    if ties then
+      group[10] = {}
+      for i = 1, #group[8] do group[10][i] = ties end
+      add_tied(group, 0, known, {})
+    else
+      add_alike(group, 0, known)
+    end
     for i = 1, #known, 2 do is_known[known[i]] = true end
     for number, owner in ipairs(chosen[kind].owners) do
       if not is_known[number] then added[owner] = added[owner] + 1 end

@@ -1,14 +1,4 @@
--- lines.lua · jobs that come to wait again, and what was left behind in lines; part of every step that looks there
-
--- Put a job at the end of its line; gives its record's stamp.
-local function arrive(queue, id, head)
-  local place = seven(take_stamps(1))
-  local line = line_of(head)
-  call('RPUSH', P .. 'line:' .. queue .. ':' .. line, place .. id)
-  call('ZADD', P .. 'open:' .. queue, head[PRIORITY], line)
-  woken[queue] = true
-  return place
-end
+-- lines.lua · what was left behind in lines; part of every step that looks there
 
 local function is_waiting_at(v, place)
   return v and byte(v, 1) == 87 and sub(v, 2, 8) == place

@@ -2,12 +2,14 @@
 -- needs  records
 -- needs  lines
 -- needs  leases
+-- needs  ties
 -- needs  walk
 -- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
 -- May run without memory to spare.
 
 begin()
-return move_all('waiting', 'W', function(id, head, data)
+return move_all('waiting', function(id, head, data)
   head[DUE], head[LAST] = 0, 0
-  return seal('W', arrive(QUEUE, id, head), head, '', data)
+  local state, place = arrive(QUEUE, id, head)
+  return seal(state, place, head, '', data)
 end)

@@ -1,5 +1,6 @@
 -- promote_due.lua · let due jobs wait; they arrive at the moment they were due
 -- needs  records
+-- needs  ties
 -- ASKED  how many at most
 -- RETURNS  how many
 -- May run without memory to spare.
@@ -7,24 +8,34 @@
 begin()
 local limit, moved = ASKED[1], 0
 
+-- Let a job wait since its due; gives state and stamp for its record.
+local function wait_since(queue, id, head, due)
+  if is_tied(head) then return arrive(queue, id, head, due) end
+  local place, line = seven(take_stamps(1)), line_of(head)
+  call('ZADD', P .. 'early:' .. queue .. ':' .. line, due, place .. id)
+  call('ZADD', P .. 'open:' .. queue, head[PRIORITY], line)
+  woken[queue] = true
+  return 'W', place
+end
+
 local function promote(queue, ids)
-  local jobs, names, attempts = P .. 'jobs:' .. queue, {}, {}
-  local first = take_stamps(#ids)
-  for i, id in ipairs(ids) do
+  local jobs = P .. 'jobs:' .. queue
+  local told = { W = { {}, {}, {} }, B = { {}, {}, {} } }
+  for _, id in ipairs(ids) do
     local v = call('HGET', jobs, id)
     local _, _, text, result, data = open_record(v)
-    local head, place = read_head(text), seven(first + i - 1)
-    local line = line_of(head)
-    call('ZADD', P .. 'early:' .. queue .. ':' .. line, head[DUE], place .. id)
-    call('ZADD', P .. 'open:' .. queue, head[PRIORITY], line)
+    local head = read_head(text)
+    local due = head[DUE]
     head[DUE] = 0
-    call('HSET', jobs, id, seal('W', place, head, result, data))
-    count(queue, head[NAME], 'D', 'W', 1)
-    names[i], attempts[i] = head[NAME], head[ATTEMPT]
+    local state, place = wait_since(queue, id, head, due)
+    call('HSET', jobs, id, seal(state, place, head, result, data))
+    count(queue, head[NAME], 'D', state, 1)
+    local its = told[state]
+    local at = #its[1] + 1
+    its[1][at], its[2][at], its[3][at] = id, head[NAME], head[ATTEMPT]
   end
   call('ZREM', P .. 'delayed:' .. queue, unpack(ids))
-  tell(queue, 'waiting', ids, names, attempts)
-  woken[queue] = true
+  for _, state in ipairs({ 'W', 'B' }) do tell(queue, FACT[state], unpack(told[state])) end
 end
 
 for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do

@@ -2,6 +2,7 @@
 -- needs  records
 -- needs  lines
 -- needs  leases
+-- needs  ties
 -- ASKED  how many at most, stalls allowed where nobody said, µs of delay by number of stalls
 -- RETURNS  per job: queue, id, record, worker
 -- May run without memory to spare.
@@ -23,6 +24,7 @@ local function recover(queue, id, v)
   local delay = delays[math.min(stalls, #delays)]
   head[ATTEMPT], head[STALLS], head[LAST] = head[ATTEMPT] - 1, stalls, 0
   tell_one(queue, 'stalled', id, head, tostring(stalls))
+  if is_tied(head) then left(queue, id, head, 'A') end
   if stalls > allowed then
     head[FAILURE], head[ENDED] = failure_of(stalls, allowed, worker), now
     v = seal('F', '\0\0\0\0\0\0\0', head, '', data)
@@ -36,12 +38,14 @@ local function recover(queue, id, v)
     count(queue, head[NAME], 'A', 'D', 1)
     tell_one(queue, 'delayed', id, head)
   else
-    v = seal('W', arrive(queue, id, head), head, '', data)
-    count(queue, head[NAME], 'A', 'W', 1)
-    tell_one(queue, 'waiting', id, head)
+    local state, place = arrive(queue, id, head)
+    v = seal(state, place, head, '', data)
+    count(queue, head[NAME], 'A', state, 1)
+    tell_one(queue, FACT[state], id, head)
   end
   woken[queue] = true
   call('HSET', P .. 'jobs:' .. queue, id, v)
+  if stalls > allowed and is_tied(head) then ended(queue, id, head, 'F', '') end
   found[#found + 1], found[#found + 2], found[#found + 3], found[#found + 4] = queue, id, v, worker
 end
 

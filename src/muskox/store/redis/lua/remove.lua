@@ -2,12 +2,13 @@
 -- needs  records
 -- needs  lines
 -- needs  leases
+-- needs  ties
 -- needs  walk
 -- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
 -- May run without memory to spare.
 
 begin()
-return move_all('removed', nil, function(id)
+return move_all('removed', function(id)
   call('HDEL', JOBS, id)
   call('DEL', P .. 'log:' .. QUEUE .. ':' .. id)
 end)

@@ -2,6 +2,7 @@
 -- needs  records
 -- needs  lines
 -- needs  leases
+-- needs  ties
 -- ASKED  plain completions, per queue: queue, ids, results ("" for none) or false;
 --        then all else one by one: queue, kind, id, fence, µs to keep or wait (-1: not said), failure, result, what
 --        the fact says beside job and attempt (JSON), 1 when a failure counts as a stall
@@ -20,7 +21,7 @@ begin()
 local function repeats(v, states, token)
   if not v or not string.find(states, sub(v, 1, 1), 1, true) then return false end
   local state, place, text = open_record(v)
-  if state == 'W' or state == 'D' then return read_head(text)[LAST] == number_of(token) end
+  if state == 'W' or state == 'D' or state == 'B' then return read_head(text)[LAST] == number_of(token) end
   return place == token
 end
 
@@ -30,13 +31,13 @@ local function completed_head(cut)
   local claim = head[LAST]
   head[ENDED], head[LAST], head[FAILURE] = now, 0, ''
   local text = write_head(head)
-  return { text, middle(text, ''), head[NAME], head[ATTEMPT], claim, 0 }
+  return { text, middle(text, ''), head[NAME], head[ATTEMPT], claim, 0, is_tied(head) and head }
 end
 
 local function complete(queue, ids, results)
   local jobs, leases = P .. 'jobs:' .. queue, P .. 'leases:' .. queue
   local known, size, were_renewed = {}, #ids, call('EXISTS', leases) == 1
-  local done, fields, renewed, ends, names, attempts = {}, {}, {}, {}, {}, {}
+  local done, fields, renewed, ends, names, attempts, tied = {}, {}, {}, {}, {}, {}, {}
   local one_name, one_attempt, made = true, true, 0
   -- Written once: each number that goes to a command is printed anew.
   local at = format('%.0f', now)
@@ -58,6 +59,7 @@ local function complete(queue, ids, results)
         fields[2 * made] = 'C' .. token .. (result == '' and head[2] or middle(head[1], result)) .. sub(v, data)
         head[6] = head[6] + 1
         done[made], names[made], attempts[made] = id, head[3], head[4]
+        if head[7] then tied[#tied + 1] = { id, head[7], result } end
         if were_renewed then renewed[made] = token .. id end
         ends[2 * made - 1], ends[2 * made] = at, id
         one_name = one_name and head[3] == names[1]
@@ -84,6 +86,10 @@ local function complete(queue, ids, results)
     for i = 1, made do count(queue, names[i], 'A', 'C', 1) end
   end
   tell(queue, 'completed', done, one_name and names[1] or names, one_attempt and attempts[1] or attempts)
+  for _, its in ipairs(tied) do
+    left(queue, its[1], its[2], 'A')
+    ended(queue, its[1], its[2], 'C', its[3])
+  end
 end
 
 -- --- all else -----------------------------------------------------------------------
@@ -91,9 +97,9 @@ end
 local KINDS = {
   complete = { 'C', 'completed', 'C' },
   fail = { 'F', 'failed', 'F' },
-  retry = { nil, 'retrying', 'WD' },
-  stall = { nil, 'stalled', 'WD' },
-  release = { nil, 'released', 'WD' },
+  retry = { nil, 'retrying', 'WDB' },
+  stall = { nil, 'stalled', 'WDB' },
+  release = { nil, 'released', 'WDB' },
 }
 
 local function end_job(queue, id, token, state, head, keep, result, data)
@@ -125,9 +131,10 @@ local function wait_again(queue, id, token, head, delay, data)
     count(queue, head[NAME], 'A', 'D', 1)
     return
   end
-  call('HSET', P .. 'jobs:' .. queue, id, seal('W', arrive(queue, id, head), head, '', data))
-  count(queue, head[NAME], 'A', 'W', 1)
-  tell_one(queue, 'waiting', id, head)
+  local state, place = arrive(queue, id, head)
+  call('HSET', P .. 'jobs:' .. queue, id, seal(state, place, head, '', data))
+  count(queue, head[NAME], 'A', state, 1)
+  tell_one(queue, FACT[state], id, head)
 end
 
 local function settle_one(one)
@@ -155,8 +162,10 @@ local function settle_one(one)
   elseif kind == 'release' then
     head[ATTEMPT], head[RELEASES] = head[ATTEMPT] - 1, head[RELEASES] + 1
   end
+  if is_tied(head) then left(queue, id, head, 'A') end
   if state then
     end_job(queue, id, token, state, head, moment, result, data)
+    if is_tied(head) then ended(queue, id, head, state, result) end
   else
     wait_again(queue, id, token, head, math.max(0, moment), data)
   end

@@ -120,6 +120,7 @@ local left_lines = {}
 -- Take a job out of the place where its state keeps it.
 local function leave(id, v, head)
   local state, place = sub(v, 1, 1), sub(v, 2, 8)
+  if is_tied(head) then left(QUEUE, id, head, state) end
   if state == 'W' then
     local line = line_of(head)
     call('ZREM', P .. 'early:' .. QUEUE .. ':' .. line, place .. id)
@@ -139,22 +140,34 @@ local function leave(id, v, head)
 end
 
 -- Move every job of the selection by `move`, which gives its new record and is given id, head, data and record;
--- tell of it, and give how many were moved and where to go on.
-local function move_all(kind, target, move)
+-- tell of it as `kind`, or as blocked, and give how many were moved and where to go on.
+local function move_all(kind, move)
   local found, position = matching()
-  local ids, names, attempts = {}, {}, {}
-  for i, pair in ipairs(found) do
+  local told, over = {}, {}
+  for _, pair in ipairs(found) do
     local id, v = pair[1], pair[2]
     local state, _, text, _, data = open_record(v)
     local head = read_head(text)
     leave(id, v, head)
-    count(QUEUE, head[NAME], state, target, 1)
-    ids[i], names[i], attempts[i] = id, head[NAME], head[ATTEMPT]
     local moved = move(id, head, data, v)
+    local target = moved and sub(moved, 1, 1) or nil
+    count(QUEUE, head[NAME], state, target, 1)
     if moved then call('HSET', JOBS, id, moved) end
+    if is_tied(head) and not ENDED_KEY[state] and (not target or ENDED_KEY[target]) then
+      over[#over + 1] = { id, head, target }
+    end
+    local fact = target == 'B' and 'blocked' or kind
+    local its = told[fact]
+    if not its then its = { ids = {}, names = {}, attempts = {} }; told[fact] = its end
+    local at = #its.ids + 1
+    its.ids[at], its.names[at], its.attempts[at] = id, head[NAME], head[ATTEMPT]
   end
   for line in pairs(left_lines) do trim_line(QUEUE, line) end
-  tell(QUEUE, kind, ids, names, attempts)
+  for _, fact in ipairs({ kind, 'blocked' }) do
+    local its = told[fact]
+    if its then tell(QUEUE, fact, its.ids, its.names, its.attempts) end
+  end
+  for _, its in ipairs(over) do ended(QUEUE, its[1], its[2], its[3], '') end
   finish()
-  return { #ids, position[1] or 0, position[2] or 0, position[3] or 0 }
+  return { #found, position[1] or 0, position[2] or 0, position[3] or 0 }
 end

@@ -1,0 +1,29 @@
+-- ties.lua · what the moves of one job mean for others; part of every step that moves jobs
+--
+-- A job without a key concerns nobody else, and of it only `is_tied` is asked.
+
+local FACT = { W = 'waiting', B = 'blocked', D = 'delayed' }
+
+-- Whether somebody waits for what becomes of a job.
+local function is_tied(head)
+  return head[KEY] ~= ''
+end
+
+-- Let a job wait that does not yet, or no longer: in its line, or behind others. Gives the state and the stamp for its
+-- record, which the caller writes; and the caller counts it and tells of it. `arrival` is since when it waits, nil: now.
+local function arrive(queue, id, head, arrival)
+  local place, line = seven(take_stamps(1)), line_of(head)
+  call('RPUSH', P .. 'line:' .. queue .. ':' .. line, place .. id)
+  call('ZADD', P .. 'open:' .. queue, head[PRIORITY], line)
+  woken[queue] = true
+  return 'W', place
+end
+
+-- A tied job leaves the state `from`, in whichever way but a claim; what becomes of it is not written yet, and it may
+-- arrive again after that.
+local function left(queue, id, head, from)
+end
+
+-- A tied job has ended, and that is written: `to` is its state, or nil where it was deleted before it had ended.
+local function ended(queue, id, head, to, result)
+end
