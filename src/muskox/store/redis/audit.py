@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
-from muskox.core.job import JobState
+from muskox.core.job import Job, JobState
 from muskox.store.protocol import Finding
 from muskox.store.redis import schedules
 from muskox.store.redis.ids import long, longs, short
@@ -60,6 +60,8 @@ class _Queue:
         self._places: dict[str, set[bytes]] = {}
         """Per kind of index what it holds, as it stands there."""
         self._figures: Counter[tuple[str, str]] = Counter()
+        self._keyed: dict[str, Job] = {}
+        """The jobs that say that they have a dedup key."""
 
     async def look(self) -> list[Finding]:
         for kind in ("delayed", "until", *_ENDED.values(), *(f"own-{kind}" for kind in _ENDED.values())):
@@ -71,7 +73,7 @@ class _Queue:
         async for id, record in self._records():
             seen.add(long(id))
             found += self._look_at(id, record)
-        return [*found, *self._look_back(seen), *await self._compare_figures()]
+        return [*found, *self._look_back(seen), *await self._compare_figures(), *await self._look_at_keys(seen)]
 
     # --- reading -------------------------------------------------------------------
 
@@ -124,6 +126,8 @@ class _Queue:
         except Exception as error:  # noqa: BLE001 - whatever a damaged record does to its reader is what is looked for
             return [self._finding(f"its record is damaged: {error}", name)]
         self._figures[STATE[record[:1]].value, job.name] += 1
+        if job.options.dedup is not None:
+            self._keyed[name] = job
         found = []
         if _UNREADABLE in job.data_text + (job.result_text or "") and _UNREADABLE.encode() not in record:
             found.append(self._finding("its record is damaged: its data or result is no text", name))
@@ -169,6 +173,35 @@ class _Queue:
             if said != real:
                 found.append(self._finding(f"{said} jobs named {name!r} are said to be {state}, {real} are"))
         return found
+
+    async def _look_at_keys(self, seen: set[str]) -> list[Finding]:
+        """Whether each dedup key has its job, and each job that nobody has begun with its key."""
+        kept = await self._hash(f"dedup:{self._name}")
+        holders = {key.decode(): long(its[8:]) for key, its in kept.items()}
+        later = {long(id) for id in await self._hash(f"later:{self._name}")}
+        looked = {key.decode() for key in await self._whole_set(f"dedup-look:{self._name}")}
+        rules = {id: rule for id, job in self._keyed.items() if (rule := job.options.dedup) is not None}
+        return [
+            *(
+                self._finding(f"it has the dedup key {key!r} and knows nothing of it", id)
+                for key, id in holders.items()
+                if id in seen and (id not in rules or rules[id].key != key)
+            ),
+            *(
+                self._finding("a job is to be added after it, and it has ended", id)
+                for id in later
+                if id not in self._keyed or self._keyed[id].settled
+            ),
+            *(
+                self._finding(f"nobody has its dedup key {rules[id].key!r}", id)
+                for id, job in self._keyed.items()
+                if not job.settled
+                and job.started_us is None
+                and rules[id].window is None
+                and rules[id].key not in holders
+            ),
+            *(self._finding(f"the dedup key {key!r} is kept and not looked at") for key in holders.keys() ^ looked),
+        ]
 
     def _finding(self, what: str, id: str = "") -> Finding:
         return Finding(what, self._name, id)

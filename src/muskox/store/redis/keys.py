@@ -25,6 +25,9 @@ comes last, so no two things share a key.
     {p}:completed:Q …    zset    ids by end; failed, cancelled; own-… for those with a time of their own
     {p}:until:Q          zset    ids of the latter by the moment they are cleared
     {p}:log:Q:ID         list    moment and text
+    {p}:dedup:Q          hash    dedup key → the job that had it last, and for how long
+    {p}:dedup-look:Q     zset    the keys by when clear looks at them
+    {p}:later:Q          hash    id → what is to be added when that job has ended
     {p}:schedules        hash    name → schedule
     {p}:schedule-names   zset    their names in order
     {p}:due              zset    names of those that are not paused by the next moment

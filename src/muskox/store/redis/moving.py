@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from muskox.store.protocol import Added, Packed
+from muskox.store.redis.dedup import rule
 from muskox.store.redis.ids import long, packable
 from muskox.store.redis.looks import log_lines
 from muskox.store.redis.records import LETTER, Reader, failure_text, options_text
@@ -34,7 +35,8 @@ def travelling(one: Packed) -> tuple[Any, ...]:
     )  # fmt: skip
     lines = [part for line in one.lines for part in (line.at_us, line.text)]
     letter = LETTER[job.state]
-    return job.queue, packable(job.id), letter, head, job.result_text or "", job.data_text, one.arrival_us, lines
+    its = rule(job.options.dedup)
+    return job.queue, packable(job.id), letter, head, job.result_text or "", job.data_text, one.arrival_us, lines, its
 
 
 def adopted(jobs: Sequence[Packed], known: dict[int, bytes]) -> list[Added]:

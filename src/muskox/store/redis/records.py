@@ -14,6 +14,7 @@ import msgspec
 from muskox.core.events import Event, Record, pack, unfold
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import NO_OPTIONS, Job, JobState, Lease, NewJob, Options
+from muskox.core.twins import is_awaited
 from muskox.store.protocol import Added
 from muskox.store.redis.ids import longs, short, shorts
 
@@ -73,7 +74,7 @@ class Reader:
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
-        self._heads: dict[bytes, tuple[_Head, Options]] = {}
+        self._heads: dict[bytes, tuple[_Head, Options, bool]] = {}
 
     def job(self, id: str, record: bytes) -> Job:
         """The job that a record tells of."""
@@ -83,12 +84,13 @@ class Reader:
         found = self._heads.get(text)
         if found is None:
             head = _head.decode(text)
-            found = self._heads[text] = head, _read_options(head.options)
-        head, options = found
+            options = _read_options(head.options)
+            found = self._heads[text] = head, options, head.key != "" or is_awaited(options)
+        head, options, tied = found
         lease = None
         if record[0] == _ACTIVE:
             token = int.from_bytes(record[1:8], "big")
-            lease = Lease(self._queue, id, token, head.name, head.attempt, 0, head.key != "")
+            lease = Lease(self._queue, id, token, head.name, head.attempt, 0, tied)
         try:
             result, data = record[head_ends:data_begins].decode(), record[data_begins:].decode()
         except UnicodeDecodeError:

@@ -16,6 +16,7 @@ from muskox.core.kept import Entry, Kept
 from muskox.core.schedule import Told
 from muskox.store import scheduling
 from muskox.store.protocol import MOST_ENTRIES, SCHEDULES, WHY_SKIPPED, Change, Finding, Firing, Looked
+from muskox.store.redis.dedup import rule
 from muskox.store.redis.keys import Keys
 from muskox.store.redis.link import Link
 from muskox.store.redis.records import groups
@@ -130,7 +131,7 @@ class _Kinds:
         found = self._numbers.get(key)
         if found is None:
             [(*kind, _, _, ties)] = groups([job])
-            self.found.append((*kind, "", "", ties and ties[0]))
+            self.found.append((*kind, "", "", ties and ties[0], rule(job.options.dedup)))
             found = self._numbers[key] = len(self.found)
         return found
 

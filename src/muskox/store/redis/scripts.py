@@ -15,9 +15,9 @@ import msgspec
 __all__ = ["NAMES", "Script", "script"]
 
 NAMES = (
-    "add", "adopt", "annotate", "beat", "cancel", "claim", "clear", "counts", "events", "find", "fire", "listen",
-    "pack", "pause", "promote", "promote_due", "publish", "put_schedules", "recover", "remove", "renew", "retry",
-    "schedules", "settle", "standing", "update",
+    "add", "add_once", "adopt", "annotate", "beat", "cancel", "claim", "clear", "counts", "events", "find", "fire",
+    "listen", "pack", "pause", "promote", "promote_due", "publish", "put_schedules", "recover", "remove", "renew",
+    "retry", "schedules", "settle", "standing", "update",
 )  # fmt: skip
 """All steps there are."""
 

@@ -12,6 +12,7 @@ from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Lease
 from muskox.core.life import Complete, Settlement
 from muskox.store.protocol import Note
+from muskox.store.redis.dedup import ended
 from muskox.store.redis.ids import Seen, packable, shorts
 from muskox.store.redis.records import failure_text
 
@@ -29,7 +30,11 @@ class Settling:
         if len(plain) < len(settlements) or len({one.lease.token for one in plain}) < len(plain):
             plain, others = _apart(settlements)
         its = _by_queue(plain)
-        self.asked = [[_together(queue, done, seen) for queue, done in its], [_alone(one) for one in others]]
+        self.asked = [
+            [_together(queue, done, seen) for queue, done in its],
+            [_alone(one) for one in others],
+            ended(settlements),
+        ]
         done = [one.lease for _, its_done in its for one in its_done]
         self.fences = fences(done)
         """The fences of the plain ones, which the packing of ours and theirs has no common form for."""

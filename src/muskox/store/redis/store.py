@@ -17,6 +17,7 @@ from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Re
 from muskox.core.kept import Entry
 from muskox.core.life import MOVES, Settlement, stall_delay
 from muskox.core.seam import World
+from muskox.core.twins import are_any
 from muskox.store.protocol import (
     Added,
     Change,
@@ -35,7 +36,7 @@ from muskox.store.protocol import (
     Want,
     WorkerRecord,
 )
-from muskox.store.redis import looks, moving, schedules, settle
+from muskox.store.redis import dedup, looks, moving, schedules, settle
 from muskox.store.redis.audit import audit
 from muskox.store.redis.hub import EVENTS, Hub
 from muskox.store.redis.ids import Seen, long, packable, short
@@ -100,6 +101,9 @@ class RedisStore(Steps):
             outside()
         if not jobs:
             return []
+        if are_any(jobs):
+            adding = dedup.Adding(jobs)
+            return adding.answers(await self._lasting_step("add_once", adding.asked))
         return added(jobs, await self._lasting_step("add", groups(jobs)))
 
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:

@@ -1,7 +1,11 @@
 -- adopt.lua · store jobs of another store as they are there; known ids are left as they are
 -- needs  records
+-- needs  lines
 -- needs  ties
--- ASKED  per job: queue, id, state, head, result, data, arrival, lines of its log (moment and text in turn)
+-- needs  adding
+-- needs  dedup
+-- ASKED  per job: queue, id, state, head, result, data, arrival, lines of its log (moment and text in turn), its rule
+--        where it has a dedup key (see dedup.lua) or false
 -- RETURNS  number (from 1) and record of each job whose id was known
 
 begin()
@@ -35,7 +39,7 @@ local function tell_run()
 end
 
 for number, job in ipairs(ASKED) do
-  local queue, id, state, head, result, data, arrival, lines = unpack(job)
+  local queue, id, state, head, result, data, arrival, lines, rule = unpack(job)
   local jobs = P .. 'jobs:' .. queue
   local v = call('HGET', jobs, id)
   if v then
@@ -47,6 +51,9 @@ for number, job in ipairs(ASKED) do
     call('HSET', jobs, id, seal(state, stamp7, head, result, data))
     for i = 1, #lines, 2 do
       call('RPUSH', P .. 'log:' .. queue .. ':' .. id, seven(lines[i]) .. lines[i + 1])
+    end
+    if rule and (rule[2] == 2 or is_unended(state)) and not holder_of(queue, rule[1]) then
+      hold_key(queue, rule, id, head[ADDED])
     end
     count(queue, head[NAME], nil, state, 1)
     if run.queue ~= queue or run.state ~= state then

@@ -1,5 +1,9 @@
 -- clear.lua · delete ended jobs whose time is over or that are too many, oldest first, and old events
 -- needs  records
+-- needs  lines
+-- needs  ties
+-- needs  adding
+-- needs  dedup
 -- ASKED  how many at most, then per queue with a rule of its own: µs and count for completed, the same for failed
 --        and cancelled; last the rule for all others
 -- RETURNS  how many jobs
@@ -60,6 +64,7 @@ end
 
 call('XTRIM', P .. 'events', 'MINID', math.max(0, event - MOST_EVENTS))
 for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
+  sweep_keys(queue, limit)
   if cleared >= limit then break end
   drop(queue, call('ZRANGEBYSCORE', P .. 'until:' .. queue, '-inf', now, 'LIMIT', 0, limit - cleared))
   local rule = rules[queue] or usual

@@ -1,10 +1,12 @@
 -- fire.lua · use up due moments: each moves its schedule on, adds its jobs and tells the ledger, or does nothing
 -- needs  records
+-- needs  lines
 -- needs  ties
 -- needs  adding
+-- needs  dedup
 -- needs  scheduled
 -- ASKED  kinds of jobs: queue, name, priority, delay in µs (-1: none), attempts, max_stalls, options, "", "", ties or
---        false;
+--        false, its rule where it has a dedup key (see dedup.lua) or false;
 --        per firing: name, version, next moment, last moment ("": as it is), jobs (number of its kind, id and data in
 --        turn), entries (moment, what is told, id of the job or "", reason, missed);
 --        how many entries a ledger keeps, and by overlap the reason of a skipped moment
@@ -89,13 +91,19 @@ keep_schedules(changed)
 for kind, group in ipairs(kinds) do
   if chosen[kind] then
     local known, is_known = {}, {}
-    local ties = group[10]
-    group[8], group[9] = chosen[kind].ids, chosen[kind].data
-    if ties then
-      group[10] = {}
-      for i = 1, #group[8] do group[10][i] = ties end
+    local rule, ties, its = group[11], group[10], chosen[kind]
+    if rule then
+      group[10] = ties and { ties } or false
+      for number, id in ipairs(its.ids) do
+        group[8], group[9] = { id }, { its.data[number] }
+        if add_once(group, rule, 0, {}) then known[#known + 1], known[#known + 2] = number, '' end
+      end
+    elseif ties then
+      group[8], group[9], group[10] = its.ids, its.data, {}
+      for i = 1, #its.ids do group[10][i] = ties end
       add_tied(group, 0, known, {})
     else
+      group[8], group[9] = its.ids, its.data
       add_alike(group, 0, known)
     end
     for i = 1, #known, 2 do is_known[known[i]] = true end

@@ -3,13 +3,15 @@
 -- needs  lines
 -- needs  leases
 -- needs  ties
+-- needs  adding
+-- needs  dedup
 -- ASKED  how many at most, stalls allowed where nobody said, µs of delay by number of stalls
 -- RETURNS  per job: queue, id, record, worker
 -- May run without memory to spare.
 
 begin()
 local limit, usual, delays = ASKED[1], ASKED[2], ASKED[3]
-local found = {}
+local found, failed = {}, {}
 
 local function failure_of(stalls, allowed, worker)
   local said = format('its lease ran out %d times, %d are allowed; last held by worker %s', stalls, allowed, worker)
@@ -31,6 +33,7 @@ local function recover(queue, id, v)
     call('ZADD', P .. 'failed:' .. queue, now, id)
     count(queue, head[NAME], 'A', 'F', 1)
     tell_one(queue, 'failed', id, head, head[FAILURE])
+    failed[#failed + 1] = { queue, id }
   elseif delay > 0 then
     head[DUE] = now + delay
     v = seal('D', '\0\0\0\0\0\0\0', head, '', data)
@@ -87,6 +90,7 @@ for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
     if not is_full() then recover_claim(queue, first) end
   end
 end
+for _, one in ipairs(failed) do add_later(one[1], { one[2] }) end
 
 finish()
 return found

@@ -4,11 +4,14 @@
 -- needs  leases
 -- needs  ties
 -- needs  walk
+-- needs  adding
+-- needs  dedup
 -- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
 -- May run without memory to spare.
 
 begin()
-return move_all('removed', function(id)
+return move_all('removed', function(id, head)
+  end_window(QUEUE, id, head)
   call('HDEL', JOBS, id)
   call('DEL', P .. 'log:' .. QUEUE .. ':' .. id)
-end)
+end, add_later)

@@ -3,14 +3,17 @@
 -- needs  lines
 -- needs  leases
 -- needs  ties
+-- needs  adding
+-- needs  dedup
 -- ASKED  plain completions, per queue: queue, ids, results ("" for none) or false;
 --        then all else one by one: queue, kind, id, fence, µs to keep or wait (-1: not said), failure, result, what
---        the fact says beside job and attempt (JSON), 1 when a failure counts as a stall
+--        the fact says beside job and attempt (JSON), 1 when a failure counts as a stall;
+--        last, per queue, the ids of those among both that somebody waits for
 -- ARGV   4 the stamps of the fences of all plain completions, one after the other
 -- RETURNS  the numbers of those whose leases were lost, counted from 1 through both lists
 -- May run without memory to spare: ended jobs make room.
 
-local plain, others = ASKED[1], ASKED[2]
+local plain, others, awaited = ASKED[1], ASKED[2], ASKED[3]
 local lost, number = {}, 0
 
 begin()
@@ -176,6 +179,7 @@ for _, one in ipairs(others) do
   number = number + 1
   settle_one(one)
 end
+for _, its in ipairs(awaited) do add_later(its[1], its[2]) end
 
 finish()
 return lost

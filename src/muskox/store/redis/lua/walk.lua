@@ -140,8 +140,9 @@ local function leave(id, v, head)
 end
 
 -- Move every job of the selection by `move`, which gives its new record and is given id, head, data and record;
--- tell of it as `kind`, or as blocked, and give how many were moved and where to go on.
-local function move_all(kind, move)
+-- tell of it as `kind`, or as blocked, and give how many were moved and where to go on. `after` is called with the
+-- queue and the ids.
+local function move_all(kind, move, after)
   local found, position = matching()
   local told, over = {}, {}
   for _, pair in ipairs(found) do
@@ -168,6 +169,7 @@ local function move_all(kind, move)
     if its then tell(QUEUE, fact, its.ids, its.names, its.attempts) end
   end
   for _, its in ipairs(over) do ended(QUEUE, its[1], its[2], its[3], '') end
+  if after and told[kind] then after(QUEUE, told[kind].ids) end
   finish()
   return { #found, position[1] or 0, position[2] or 0, position[3] or 0 }
 end
