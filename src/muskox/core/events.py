@@ -171,7 +171,7 @@ class Resumed(Event, frozen=True):
 
 
 class Drained(Event, frozen=True):
-    """The last waiting job of the queue was claimed; delayed and active ones may be left."""
+    """The last waiting job of the queue was claimed; delayed, blocked and active ones may be left."""
 
     kind: ClassVar[str] = "drained"
 

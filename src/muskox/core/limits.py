@@ -31,6 +31,8 @@ _MOST_COUNT = 10**9
 _LONGEST_PERIOD = 366 * 86_400.0
 _SLICE = 0.05
 _MOST_WEIGHT = 100
+_FORGIVEN = 1e-6
+"""Of a token, so that the rounding of moments never makes somebody come a moment early and in vain."""
 
 UNLIMITED: Literal["unlimited"] = "unlimited"
 """Said of a key, in place of a rate or a concurrency, when the queue's default shall not hold for it."""
@@ -64,6 +66,18 @@ class Rate(msgspec.Struct, frozen=True):
     def size(self) -> int:
         """How many tokens the bucket holds."""
         return self.burst or max(1, math.floor(self.limit * _SLICE / self.per))
+
+    def tokens(self, empty: float, now: int) -> int:
+        """How many jobs may start at `now`, in microseconds, from a bucket that would have been empty at `empty`."""
+        return max(0, min(self.size, math.floor((now - min(empty, now)) / self.interval + _FORGIVEN)))
+
+    def taken(self, empty: float, now: int, count: int) -> float:
+        """When the bucket would have been empty after `count` tokens, which are there, were taken at `now`."""
+        return max(min(empty, now), now - self.size * self.interval) + count * self.interval
+
+    def next_at(self, empty: float, now: int) -> int | None:
+        """When the next token comes; None while there is one."""
+        return None if self.tokens(empty, now) else math.ceil(min(empty, now) + self.interval)
 
 
 class WhenFull(StrEnum):

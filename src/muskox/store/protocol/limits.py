@@ -57,7 +57,7 @@ class LimitVerbs(Protocol):
 
         `declared`: said by code, and done only when it differs from what code last said, so that a deploy of
         unchanged code leaves alone what was changed at run time. Jobs that a new limit holds stay where they are, and
-        those it no longer holds may be claimed at once.
+        those it no longer holds may be claimed at once. No limits are as good as nothing declared.
         """
         ...
 
@@ -72,8 +72,8 @@ class LimitVerbs(Protocol):
     async def keys(
         self, queue: str, names: Sequence[str] | None = None, *, after: str = "", limit: int = 100
     ) -> list[KeyState]:
-        """Give keys by their names, in that order, or a page of those that have jobs that have not ended or limits of
-        their own, in the order of their names after `after`.
+        """Give keys by their names, in that order, or a page of those that have jobs in line, blocked or active, limits
+        of their own, or a hold, in the order of their names after `after`.
 
         A key that nothing is known of has no jobs and the queue's defaults.
         """

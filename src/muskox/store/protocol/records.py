@@ -84,8 +84,8 @@ class Packed(msgspec.Struct, frozen=True):
     """A job with what a store keeps beside it, so that another store can take it over as it is.
 
     `arrival_us` is since when it waits, or will: its place in the line goes by it, and its age; of an ended job it
-    says nothing. `clear_us` is when it is cleared, None where the rule of its queue says so. Neither an active job
-    nor one that waits for others can be packed: somebody speaks for it.
+    says nothing. `clear_us` is when it is cleared, None where the rule of its queue says so. An active job cannot be
+    packed, since somebody speaks for it, nor can one that is blocked, unless it only stands behind others of its key.
     """
 
     job: Job
@@ -94,7 +94,7 @@ class Packed(msgspec.Struct, frozen=True):
     lines: tuple[LogLine, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.job.state in (JobState.ACTIVE, JobState.BLOCKED):
+        if self.job.state is JobState.ACTIVE or (self.job.state is JobState.BLOCKED and self.job.key is None):
             raise WrongState(
                 f"job {self.job.id} of queue {self.job.queue} is {self.job.state} and cannot be taken to another "
                 "store; let it end first"

@@ -61,7 +61,7 @@ class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
         One with a key is blocked where as many of its key stand in line, or run, as may.
         A known (queue, id), also a twin earlier in the same call, stores nothing and answers with the job that is
         there. `within` is an asynchronous connection or session of the caller's, in whose transaction it is done;
-        see `add_within` for the rest. Events: waiting, delayed.
+        see `add_within` for the rest. Events: waiting, blocked, delayed.
         """
         ...
 
@@ -96,7 +96,7 @@ class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
 
         A lease counts as long as nobody else has claimed, cancelled or recovered the job, also past its
         deadline. `within` is an asynchronous connection of the caller's, as for `add`. Events: completed, retrying,
-        failed, released, and waiting for what can be claimed at once.
+        failed, released, and waiting or blocked for what is not delayed.
         """
         ...
 
@@ -123,7 +123,8 @@ class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
     async def promote(self, selection: Selection | None = None, *, limit: int = 1000) -> int:
         """Move due jobs, or the selected delayed ones whatever their due, to waiting; returns how many.
 
-        Due ones arrive at the moment they were due, selected ones now. Events: waiting.
+        Due ones arrive at the moment they were due, selected ones now. Looks at keys whose moment has come too, which
+        are not counted. Events: waiting, blocked.
         """
         ...
 
@@ -132,7 +133,7 @@ class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
 
         The first stall goes back to waiting, later ones to delayed with a growing delay; beyond the job's
         `max_stalls` it fails with kind stalled. Evaluated by the store's clock in the same step. Events: stalled,
-        waiting, delayed or failed.
+        waiting, blocked, delayed or failed.
         """
         ...
 
@@ -150,7 +151,7 @@ class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
     async def retry(self, selection: Selection) -> int:
         """Move selected failed or cancelled jobs to waiting and grant them one more attempt; returns how many.
 
-        Stalls start from 0 again. Events: waiting.
+        Stalls start from 0 again. Events: waiting, blocked.
         """
         ...
 
@@ -185,7 +186,8 @@ class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
         """Read the first jobs of a queue in a state, with all that is kept of them; changes nothing.
 
         Waiting ones in the order in which they will be claimed, across all names; delayed ones by due; ended ones
-        oldest first. None for active and blocked.
+        oldest first; blocked ones that stand behind others of their key, key by key in their order. None for active
+        ones, and blocked ones that wait for parents.
         """
         ...
 
@@ -194,7 +196,8 @@ class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
 
         A known (queue, id), also a twin earlier in the same call, stores nothing and answers with the job that is
         there. Waiting ones of a queue that are given in the order of their claims keep it, in this call and over
-        several. Events: waiting, delayed; ended ones are news to nobody.
+        several. Those with a key that do not wait for a due moment join the line of their key, and are waiting or
+        blocked by that. Events: waiting, blocked, delayed; ended ones are news to nobody.
         """
         ...
 
@@ -208,7 +211,7 @@ class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
         """Give a page of jobs, state by state in the order of `selection.states` (all states when empty).
 
         Waiting ones in the order in which they will be claimed, within a name; delayed by due; active by start;
-        settled latest first. `after` is the cursor of the page before. Costs the page, not the table.
+        blocked as they were added; settled latest first. `after` is the cursor of the page before. Costs the page, not the table.
         """
         ...
 
