@@ -101,8 +101,8 @@ async def test_same_ids_in_several_queues_are_several_jobs(store):
     await flow(store, node("a"), node("a", [Wait("files", "a", "a")], queue="other"))
     await store.add([NewJob("a", "third", "resize")])
 
-    assert await run_all(store) == ["a"]
-    assert await run_all(store, ["other", "third"]) == ["a", "a"]
+    for queue in ("files", "other", "third"):
+        assert await run_all(store, [queue]) == ["a"]
     assert (await record(store)).state is FlowState.COMPLETED
     assert await store.audit() == []
 

@@ -95,6 +95,13 @@ class FlowJob(msgspec.Struct, frozen=True):
     job: NewJob
     waits: tuple[Wait, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.job.options.dedup is not None:
+            raise OptionError(
+                f"job {self.job.id!r} of a flow or batch has a dedup key, by which another could take its place; "
+                "give it an id instead"
+            )
+
 
 class NewFlow(msgspec.Struct, frozen=True):
     """A flow or batch to be added to, made when it is not there.

@@ -6,7 +6,8 @@ transaction that does more than that, whoever begins it: nobody sees a job in a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +19,7 @@ from muskox.store.sqlite import rows
 from muskox.store.sqlite.moves import find_lane, get, text
 from muskox.store.sqlite.tx import STATE, Tx
 
-__all__ = ["add", "announce", "store"]
+__all__ = ["Flow", "add", "announce", "store"]
 
 _TOGETHER = 500
 """Jobs in one text, which SQLite takes up to a length of 1 GB."""
@@ -26,45 +27,51 @@ _AT_ONCE = 5000
 _SAME_MOMENT = 10_000
 """Microseconds: jobs that came within so short a time are told of in one record, which has one moment."""
 
+Flow = tuple[int, str]
+"""The number and id of the flow that jobs join."""
+_NO_FLOW = (None, None)
+_Made = Callable[[list[NewJob]], list[Added]]
+
 _Row = tuple[int, int, int, str, int, str, int]
 """Of a job: its own number, those of its queue and lane, name, state, id, and when it was added."""
 
 _read_rows = msgspec.json.Decoder(list[_Row]).decode
 
 
-def add(tx: Tx, jobs: Sequence[NewJob]) -> list[Added]:
+def add(tx: Tx, jobs: Sequence[NewJob], *, flow: Flow | None = None) -> list[Added]:
     """Store new jobs and tell of them; those with known ids are answered with what is there."""
-    answers = store(tx, jobs)
+    answers = store(tx, jobs, flow=flow)
     if tx.told:
         announce(tx)
     return answers
 
 
-def store(tx: Tx, jobs: Sequence[NewJob]) -> list[Added]:
-    """`add`, but for figures and events."""
+def store(tx: Tx, jobs: Sequence[NewJob], *, flow: Flow | None = None, held: bool = False) -> list[Added]:
+    """`add`, but for figures and events. `held`: they are blocked by parents."""
     if len(jobs) == 1:
-        return _store_alike(tx, list(jobs))
+        return _store_alike(tx, list(jobs), flow or _NO_FLOW, held)
     answers: list[Added] = []
     for _, run in groupby(jobs, key=lambda job: (job.queue, job.name, job.priority, job.delay, job.options)):
         alike = list(run)
         for first in range(0, len(alike), _TOGETHER):
-            answers += _store_alike(tx, alike[first : first + _TOGETHER])
+            answers += _store_alike(tx, alike[first : first + _TOGETHER], flow or _NO_FLOW, held)
     return answers
 
 
-def _store_alike(tx: Tx, jobs: list[NewJob]) -> list[Added]:
+def _store_alike(tx: Tx, jobs: list[NewJob], flow: Flow | tuple[None, None], held: bool) -> list[Added]:
     first = jobs[0]
     queue, lane = find_lane(tx, first.queue, first.name)
-    values = {**rows.columns(first, tx.now), "queue": queue, "lane": lane}
-    answers = _store_new(tx, jobs, values) or [_store_one(tx, job, values) for job in jobs]
+    values = {**rows.columns(first, tx.now, flow=flow[0], held=held), "queue": queue, "lane": lane}
+    made = partial(rows.added, now=tx.now, flow=flow[1], held=held)
+    answers = _store_new(tx, jobs, values, made) or [_store_one(tx, job, values, made) for job in jobs]
     if any(answer.created for answer in answers):
         tx.told = True
-        if first.delay <= 0:
+        if first.delay <= 0 and not held:
             tx.woken.add(first.queue)
     return answers
 
 
-def _store_new(tx: Tx, jobs: list[NewJob], values: dict[str, Any]) -> list[Added] | None:
+def _store_new(tx: Tx, jobs: list[NewJob], values: dict[str, Any], made: _Made) -> list[Added] | None:
     """Store them in one statement; None, and nothing stored, when an id is known or there twice."""
     data_by_id = {job.id: job.data for job in jobs}
     if not 1 < len(jobs) == len(data_by_id):
@@ -74,12 +81,12 @@ def _store_new(tx: Tx, jobs: list[NewJob], values: dict[str, Any]) -> list[Added
     if done.rowcount != len(jobs):
         tx.db.execute("ROLLBACK TO adding")
     tx.db.execute("RELEASE adding")
-    return rows.added(jobs, tx.now) if done.rowcount == len(jobs) else None
+    return made(jobs) if done.rowcount == len(jobs) else None
 
 
-def _store_one(tx: Tx, job: NewJob, values: dict[str, Any]) -> Added:
+def _store_one(tx: Tx, job: NewJob, values: dict[str, Any], made: _Made) -> Added:
     if tx.execute("add_job", {**values, "id": job.id, "data": job.data}).rowcount == 1:
-        return rows.added([job], tx.now)[0]
+        return made([job])[0]
     [known] = get(tx, job.queue, [job.id])
     assert known is not None, "the id was refused because it is there"
     return Added(known, False)

@@ -14,16 +14,27 @@ from muskox.core.events import Event
 from muskox.core.job import Job, JobState
 from muskox.core.life import MOVES
 from muskox.store.protocol import Selection, WorkerRecord
-from muskox.store.sqlite import dedup
+from muskox.store.sqlite import dedup, endings
 from muskox.store.sqlite.moves import get, remove, text
 from muskox.store.sqlite.select import Row, lane_of, matching
 from muskox.store.sqlite.tx import NUMBER, STATE, Tx
 
-__all__ = ["beat", "cancel", "pause", "promote", "publish", "remove_selected", "retry", "update"]
+__all__ = [
+    "beat",
+    "cancel",
+    "cancel_rows",
+    "pause",
+    "promote",
+    "publish",
+    "remove_selected",
+    "retry",
+    "retry_rows",
+    "update",
+]
 
 _FORGOTTEN = 3_600_000_000
 
-_W, _X = NUMBER[JobState.WAITING], NUMBER[JobState.CANCELLED]
+_W, _B, _X = NUMBER[JobState.WAITING], NUMBER[JobState.BLOCKED], NUMBER[JobState.CANCELLED]
 
 
 def promote(tx: Tx, selection: Selection) -> int:
@@ -33,16 +44,35 @@ def promote(tx: Tx, selection: Selection) -> int:
 
 def retry(tx: Tx, selection: Selection) -> int:
     """Let selected failed or cancelled jobs wait again, with one more attempt."""
-    return _wait_again(tx, _movable(tx, selection, "retry"), grant=1)
+    return retry_rows(tx, _movable(tx, selection, "retry"))
+
+
+def retry_rows(tx: Tx, found: list[Row]) -> int:
+    """`retry` for jobs that are known to allow it. Those with parents that have not ended are blocked by them."""
+    waits = endings.revive(tx, [row[0] for row in found])
+    _wait_again(tx, [row for row in found if row[0] not in waits], grant=1)
+    if waits:
+        blocked = [row for row in found if row[0] in waits]
+        tx.execute("wait_again", {"now": tx.now, "grant": 1, "seqs": text(list(waits))})
+        tx.execute("block_again", {"waits": text(list(waits.items()))})
+        _tell(tx, blocked, "blocked", _B)
+    return len(found)
 
 
 def cancel(tx: Tx, selection: Selection) -> int:
     """End selected jobs that have not ended; their leases are lost by that."""
     found = _movable(tx, selection, "cancel")
+    count = cancel_rows(tx, found)
+    dedup.ended(tx, {selection.queue: [row[1] for row in found]})
+    return count
+
+
+def cancel_rows(tx: Tx, found: list[Row]) -> int:
+    """`cancel` for jobs that are known not to have ended."""
     dedup.end_windows(tx, [row[0] for row in found])
     tx.execute("cancel", {"now": tx.now, "seqs": text([row[0] for row in found])})
     _tell(tx, found, "cancelled", _X)
-    dedup.ended(tx, {selection.queue: [row[1] for row in found]})
+    endings.ended(tx, [row[0] for row in found])
     return len(found)
 
 
@@ -51,9 +81,12 @@ def remove_selected(tx: Tx, selection: Selection) -> int:
     if selection.ids is None and not selection.states:
         selection = _in_states(selection, [state for state in JobState if state is not JobState.ACTIVE])
     found = matching(tx, selection)
-    dedup.end_windows(tx, [row[0] for row in found])
-    remove(tx, [row[0] for row in found])
+    seqs = [row[0] for row in found]
+    dedup.end_windows(tx, seqs)
+    members = endings.note_removed(tx, seqs)
+    remove(tx, seqs)
     _tell(tx, found, "removed", None)
+    endings.resolve(tx, members, removed=True)
     dedup.ended(tx, {selection.queue: [row[1] for row in found]})
     return len(found)
 

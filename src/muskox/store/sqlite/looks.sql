@@ -17,6 +17,15 @@ WHERE state = 1 AND +queue = :queue AND lane IN (SELECT value FROM json_each(:la
 ORDER BY due, seq
 LIMIT :limit;
 
+-- name: page_blocked
+-- By when they came.
+SELECT seq, id, lane, state, attempt, 0, arrival
+FROM muskox_jobs
+WHERE state = 2 AND queue = :queue AND lane IN (SELECT value FROM json_each(:lanes))
+  AND (:first OR (arrival, seq) > (:arrival, :seq))
+ORDER BY arrival, seq
+LIMIT :limit;
+
 -- name: page_active
 -- By lease: the index of active jobs, whose number is bounded by the slots there are; the + keeps the planner to it.
 SELECT seq, id, lane, state, attempt, 0, started

@@ -13,7 +13,7 @@ from muskox.core.twins import is_awaited
 from muskox.store.protocol import Added
 from muskox.store.sqlite.tx import NUMBER, STATE
 
-__all__ = ["added", "claimed", "columns", "failure_text", "full", "options_text", "read_options"]
+__all__ = ["added", "claimed", "columns", "failure_text", "full", "options_text", "read_failure", "read_options"]
 
 _ACTIVE = NUMBER[JobState.ACTIVE]
 
@@ -24,37 +24,43 @@ _encoder = msgspec.json.Encoder()
 
 def claimed(row: tuple[Any, ...], queue: str, name: str, token: int, now: int, worker: str) -> Job:
     """The job that a row of `pick` becomes when it is claimed."""
-    _, seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress = row
+    _, seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress, flow = row
     said = NO_OPTIONS if options is None else read_options(options)
     return Job(
         id, queue, name, JobState.ACTIVE, priority, data, attempt + 1, attempts, stalls, releases, said,
         added, None, now, None, progress, None, None, worker,
-        Lease(queue, id, token, name, attempt + 1, seq, is_awaited(said)),
+        Lease(queue, id, token, name, attempt + 1, seq, flow is not None or is_awaited(said)),
     )  # fmt: skip
 
 
-def added(jobs: list[NewJob], now: int) -> list[Added]:
-    """The jobs that new ones become when they are stored; alike in all but id and data."""
+def added(jobs: list[NewJob], now: int, *, flow: str | None = None, held: bool = False) -> list[Added]:
+    """The jobs that new ones become when they are stored; alike in all but id and data. See `columns` for `held`."""
     first = jobs[0]
-    delayed = first.delay > 0
-    state = JobState.DELAYED if delayed else JobState.WAITING
+    delayed = first.delay > 0 and not held
+    state = JobState.BLOCKED if held else JobState.DELAYED if delayed else JobState.WAITING
     due = now + int(first.delay * 1_000_000) if delayed else None
     queue, name, priority, options = first.queue, first.name, first.priority, first.options
     return [
         Added(
-            Job(job.id, queue, name, state, priority, job.data, 0, options.attempts, 0, 0, options, now, due),
+            Job(
+                job.id, queue, name, state, priority, job.data, 0, options.attempts, 0, 0, options, now, due, flow=flow
+            ),
             True,
         )
         for job in jobs
     ]
 
 
-def columns(new: NewJob, now: int) -> dict[str, Any]:
-    """The columns of a new job that are alike for all jobs added together with the same options."""
-    delayed = new.delay > 0
-    moment = now + int(new.delay * 1_000_000)
+def columns(new: NewJob, now: int, *, flow: int | None = None, held: bool = False) -> dict[str, Any]:
+    """The columns of a new job that are alike for all jobs added together with the same options.
+
+    `held`: it is blocked by parents, and its delay begins when they have ended.
+    """
+    delayed = new.delay > 0 and not held
+    moment = now + int(new.delay * 1_000_000) if delayed else now
     return {
-        "state": NUMBER[JobState.DELAYED if delayed else JobState.WAITING],
+        "state": NUMBER[JobState.BLOCKED if held else JobState.DELAYED if delayed else JobState.WAITING],
+        "flow": flow,
         "priority": new.priority,
         "arrival": moment,
         "due": moment if delayed else None,
@@ -88,14 +94,21 @@ def full(row: sqlite3.Row) -> Job:
         ended_us=row["ended"],
         progress_text=row["progress"],
         result_text=row["result"],
-        failure=None if row["failure"] is None else _read_failure(row["failure"]),
+        failure=None if row["failure"] is None else read_failure(row["failure"]),
         worker=row["worker"] if active else None,
         lease=Lease(
-            row["queue_name"], row["id"], row["token"], row["name"], row["attempt"], row["seq"], is_awaited(options)
+            row["queue_name"],
+            row["id"],
+            row["token"],
+            row["name"],
+            row["attempt"],
+            row["seq"],
+            row["flow"] is not None or is_awaited(options),
         )
         if active
         else None,
         steps_text=row["steps"],
+        flow=row["flow_name"],
     )
 
 
@@ -118,7 +131,8 @@ def read_options(text: str) -> Options:
         return NO_OPTIONS
 
 
-def _read_failure(text: str) -> Failure:
+def read_failure(text: str) -> Failure:
+    """A failure as it was kept."""
     try:
         return _failure.decode(text)
     except msgspec.DecodeError as error:

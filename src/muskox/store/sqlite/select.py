@@ -12,13 +12,14 @@ from typing import Any
 import msgspec
 
 from muskox.core.errors import OptionError
+from muskox.core.flows import OnFailure, Parent
 from muskox.core.job import Job, JobState
 from muskox.store.protocol import Found, Selection, Standing
 from muskox.store.sqlite import rows
 from muskox.store.sqlite.moves import text
 from muskox.store.sqlite.tx import NUMBER, STATE, Tx
 
-__all__ = ["Row", "find", "lane_of", "matching", "read", "standing"]
+__all__ = ["Row", "find", "lane_of", "matching", "parents", "read", "standing"]
 
 Row = tuple[Any, ...]
 """seq, id, lane, state, attempt, and for pages the two figures that say where the row stands."""
@@ -26,7 +27,12 @@ Row = tuple[Any, ...]
 _Part = tuple[int, int]
 _BEYOND = 2**63
 
-_PAGES = {JobState.WAITING: "page_waiting", JobState.DELAYED: "page_delayed", JobState.ACTIVE: "page_active"}
+_PAGES = {
+    JobState.WAITING: "page_waiting",
+    JobState.DELAYED: "page_delayed",
+    JobState.BLOCKED: "page_blocked",
+    JobState.ACTIVE: "page_active",
+}
 
 
 class _Cursor(msgspec.Struct, frozen=True, array_like=True):
@@ -98,12 +104,25 @@ def standing(tx: Tx, queue: str, id: str, names: Collection[str] | None, most: i
     seq, number, paused, lease_until, priority, arrival = found
     [(_, job)] = read(tx, [seq])
     if job.state is not JobState.WAITING:
-        return Standing(job, tx.now, bool(paused), lease_until_us=lease_until)
+        its = tuple(parents(tx, queue, id, unended=True, limit=10)) if job.state is JobState.BLOCKED else ()
+        return Standing(job, tx.now, bool(paused), lease_until_us=lease_until, parents=its)
     lanes = [lane for lane, name in tx.all("lane_names", {"queue": number}) if names is None or name in names]
     values = {"lanes": text(lanes), "priority": priority, "arrival": arrival, "seq": seq, "most": most}
     [higher] = tx.one("count_higher", values) or [0]
     [earlier] = tx.one("count_earlier", values) or [0]
     return Standing(job, tx.now, bool(paused), higher, earlier)
+
+
+def parents(tx: Tx, queue: str, id: str, *, unended: bool = False, limit: int = -1) -> list[Parent]:
+    """The parents of a job; with `unended` only those for which it still waits."""
+    values = {"queue": queue, "id": id, "unended": unended, "limit": limit}
+    return [
+        Parent(
+            name, of, parent, OnFailure(on_failure), STATE[state], result,
+            None if failure is None else rows.read_failure(failure),
+        )
+        for name, of, parent, on_failure, state, result, failure in tx.all("parents", values)
+    ]  # fmt: skip
 
 
 def lane_of(tx: Tx, lane: int) -> tuple[int, str, str]:
@@ -132,8 +151,6 @@ def _walk(tx: Tx, selection: Selection, start: _Cursor) -> Iterator[tuple[_Part,
 
 
 def _rows(tx: Tx, queue: int, state: JobState, lanes: list[int], start: _Cursor, limit: int) -> list[Row]:
-    if state is JobState.BLOCKED:
-        return []
     values = {"queue": queue, "state": NUMBER[state], "lanes": text(lanes), "lane": lanes[0] if lanes else 0,
               "first": start.first, "priority": start.priority, "arrival": start.arrival, "seq": start.seq,
               "limit": limit}  # fmt: skip

@@ -14,7 +14,7 @@ from muskox.core.events import pack
 from muskox.core.failure import FailureKind
 from muskox.core.job import JobState, Lease
 from muskox.core.life import Complete, Settlement
-from muskox.store.sqlite import dedup, rows
+from muskox.store.sqlite import dedup, endings, rows
 from muskox.store.sqlite.moves import Range, fence, find_lane, get, ranges, remove, still_held, text
 from muskox.store.sqlite.tx import NUMBER, Again, Tx
 
@@ -49,14 +49,16 @@ class Settling:
             ]
 
     def __call__(self, tx: Tx) -> list[Lease]:
-        lost = self._complete(tx, self._plain) if self._plain is not None else []
+        members: list[endings.Member] = []
+        lost = self._complete(tx, self._plain, members) if self._plain is not None else []
         if self._others:
-            lost = [*lost, *_settle_others(tx, self._others)]
+            lost = [*lost, *_settle_others(tx, self._others, members)]
         if self._ended:
+            endings.resolve(tx, members)
             dedup.ended(tx, self._ended)
         return lost
 
-    def _complete(self, tx: Tx, batch: _Batch) -> list[Lease]:
+    def _complete(self, tx: Tx, batch: _Batch, members: list[endings.Member]) -> list[Lease]:
         """Write completions as if none were lost; when that turns out to be wrong, begin anew and look first."""
         lost: list[Lease] = []
         if self._careful:
@@ -69,6 +71,8 @@ class Settling:
             number, lane = find_lane(tx, queue, name)
             tx.count(lane, _A, _C, jobs)
             tx.tell_packed(number, "completed", jobs, facts)
+        if batch.tied:
+            members += endings.note(tx, batch.tied)
         return lost
 
 
@@ -83,6 +87,8 @@ class _Batch(NamedTuple):
     results: str
     lanes: list[tuple[tuple[str, str], int, str]]
     """Queue and name, how many of the completions are theirs, and the facts to tell of them."""
+    tied: list[int]
+    """The jobs for whose end somebody waits."""
 
     @classmethod
     def of(cls, done: list[Complete]) -> _Batch:
@@ -101,6 +107,7 @@ class _Batch(NamedTuple):
                 (lane, len(its), pack([(one.job_id, one.name, one.attempt) for one in its]))
                 for lane, its in _by_lane(leases)
             ],
+            [lease.row for lease in leases if lease.tied],
         )
 
     def write(self, tx: Tx) -> int:
@@ -129,35 +136,41 @@ def _held_of(tx: Tx, batch: _Batch) -> tuple[_Batch, list[Lease]]:
     return _Batch.of(list({one.lease.row: one for one in batch.done if fence(one.lease) in held}.values())), lost
 
 
-def _settle_others(tx: Tx, settlements: Sequence[Settlement]) -> list[Lease]:
-    """Write settlements one by one: all but the plain completions."""
+def _settle_others(tx: Tx, settlements: Sequence[Settlement], members: list[endings.Member]) -> list[Lease]:
+    """Write settlements one by one: all but the plain completions. Adds to `members` jobs of flows that ended."""
     held = still_held(tx, [one.lease for one in settlements])
     lost = []
     for one in settlements:
         if fence(one.lease) in held:
             held.discard(fence(one.lease))
-            _settle_one(tx, one)
+            members += _settle_one(tx, one)
         elif not _repeats(tx, one):
             lost.append(one.lease)
     return lost
 
 
-def _settle_one(tx: Tx, one: Settlement) -> None:
+def _settle_one(tx: Tx, one: Settlement) -> list[endings.Member]:
     lease = one.lease
     queue, lane = find_lane(tx, lease.queue, lease.name)
     state, changes, kind, facts = _meaning(tx, one)
     tx.tell(queue, kind, [(lease.job_id, lease.name, lease.attempt, *facts)])
-    if isinstance(one, life.Complete | life.Fail) and one.keep == 0:
+    ends = isinstance(one, life.Complete | life.Fail)
+    is_kept = not isinstance(one, life.Complete | life.Fail) or one.keep != 0
+    if not is_kept and not lease.tied:
         remove(tx, [lease.row])
         tx.count(lane, _A, None)
-        return
+        return []
     values = {"refund": 0, "stalls": 0, "releases": 0, "due": None, "arrival": tx.now, "ended": None, "clear_at": None,
               "result": None, "failure": None, "seq": lease.row, "state": state}  # fmt: skip
     tx.execute("settle", values | changes)
-    tx.count(lane, _A, state)
+    members = endings.note(tx, [lease.row]) if ends and lease.tied else []
+    if not is_kept:
+        remove(tx, [lease.row])
+    tx.count(lane, _A, state if is_kept else None)
     if state == _W:
         tx.tell(queue, "waiting", [(lease.job_id, lease.name, lease.attempt - changes.get("refund", 0))])
         tx.woken.add(lease.queue)
+    return members
 
 
 def _meaning(tx: Tx, one: Settlement) -> tuple[int, dict[str, Any], str, tuple[Any, ...]]:

@@ -54,15 +54,15 @@ INSERT INTO muskox_events (first, size, queue, kind, at, body) VALUES (?, ?, ?, 
 
 -- name: add_jobs
 -- :data_by_id is {id: data, …}; all else is the same for all of them. Known ids are left as they are.
-INSERT INTO muskox_jobs (queue, lane, id, state, priority, arrival, due, attempts, max_stalls, added, options, data)
-SELECT :queue, :lane, key, :state, :priority, :arrival, :due, :attempts, :max_stalls, :now, :options, value
+INSERT INTO muskox_jobs (queue, lane, id, state, priority, arrival, due, attempts, max_stalls, added, flow, options, data)
+SELECT :queue, :lane, key, :state, :priority, :arrival, :due, :attempts, :max_stalls, :now, :flow, :options, value
 FROM json_each(:data_by_id)
 WHERE TRUE
 ON CONFLICT (queue, id) DO NOTHING;
 
 -- name: add_job
-INSERT INTO muskox_jobs (queue, lane, id, state, priority, arrival, due, attempts, max_stalls, added, options, data)
-VALUES (:queue, :lane, :id, :state, :priority, :arrival, :due, :attempts, :max_stalls, :now, :options, :data)
+INSERT INTO muskox_jobs (queue, lane, id, state, priority, arrival, due, attempts, max_stalls, added, flow, options, data)
+VALUES (:queue, :lane, :id, :state, :priority, :arrival, :due, :attempts, :max_stalls, :now, :flow, :options, :data)
 ON CONFLICT (queue, id) DO NOTHING;
 
 -- name: untold
@@ -90,10 +90,10 @@ SELECT id, waiting FROM muskox_lanes WHERE queue = :queue;
 -- priority. The interpreter lock is let go of and asked for again with each row that is fetched, which costs more
 -- than the text does.
 SELECT json_group_array(json_array(
-    lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress
+    lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress, flow
 )), (SELECT min(priority) FROM muskox_jobs WHERE lane = :lane AND state = 0)
 FROM (
-    SELECT lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress
+    SELECT lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress, flow
     FROM muskox_jobs
     WHERE lane = :lane AND state = 0
     ORDER BY priority DESC, arrival, seq
@@ -110,7 +110,7 @@ WITH RECURSIVE levels (priority, depth) AS (
     FROM levels
     WHERE levels.priority IS NOT NULL AND depth < 64
 )
-SELECT lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress
+SELECT lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress, flow
 FROM muskox_jobs
 WHERE seq IN (
     SELECT (
@@ -235,7 +235,7 @@ WHERE seq IN (SELECT value FROM json_each(:seqs));
 
 -- name: cancel
 UPDATE muskox_jobs
-SET state = 6, ended = :now, due = NULL, lease_until = NULL, token = NULL
+SET state = 6, ended = :now, due = NULL, lease_until = NULL, token = NULL, waits = NULL
 WHERE seq IN (SELECT value FROM json_each(:seqs));
 
 -- name: remove
@@ -293,19 +293,21 @@ SELECT at, record FROM muskox_workers WHERE at >= :since ORDER BY at, id;
 
 -- name: get
 -- CROSS keeps the planner to this order: it takes the list of ids for long, and would go through the whole queue.
-SELECT muskox_jobs.*, muskox_queues.name AS queue_name, muskox_lanes.name AS name
+SELECT muskox_jobs.*, muskox_queues.name AS queue_name, muskox_lanes.name AS name, muskox_flows.name AS flow_name
 FROM muskox_queues
 CROSS JOIN json_each(:ids) AS wanted
 CROSS JOIN muskox_jobs ON muskox_jobs.queue = muskox_queues.id AND muskox_jobs.id = wanted.value
 JOIN muskox_lanes ON muskox_lanes.id = muskox_jobs.lane
+LEFT JOIN muskox_flows ON muskox_flows.id = muskox_jobs.flow
 WHERE muskox_queues.name = :queue;
 
 -- name: by_seq
-SELECT muskox_jobs.*, muskox_queues.name AS queue_name, muskox_lanes.name AS name
+SELECT muskox_jobs.*, muskox_queues.name AS queue_name, muskox_lanes.name AS name, muskox_flows.name AS flow_name
 FROM json_each(:seqs) AS wanted
 JOIN muskox_jobs ON muskox_jobs.seq = wanted.value
 JOIN muskox_queues ON muskox_queues.id = muskox_jobs.queue
-JOIN muskox_lanes ON muskox_lanes.id = muskox_jobs.lane;
+JOIN muskox_lanes ON muskox_lanes.id = muskox_jobs.lane
+LEFT JOIN muskox_flows ON muskox_flows.id = muskox_jobs.flow;
 
 -- name: by_id
 -- CROSS as above.

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from muskox.core.events import Event, Trimmed
+from muskox.core.flows import FlowJob, FlowRecord, NewFlow, Parent
 from muskox.core.job import Job, JobState, Lease, NewJob, Retention
 from muskox.core.kept import Entry
 from muskox.core.life import Settlement
@@ -25,6 +26,7 @@ from muskox.store.protocol import (
     Change,
     Finding,
     Firing,
+    Flows,
     Found,
     LogLine,
     Looked,
@@ -38,7 +40,7 @@ from muskox.store.protocol import (
     Want,
     WorkerRecord,
 )
-from muskox.store.sqlite import adding, dedup, hand, looks, moves, moving, schedules, select, upkeep
+from muskox.store.sqlite import adding, dedup, flows, hand, looks, moves, moving, schedules, select, upkeep
 from muskox.store.sqlite.claim import claim
 from muskox.store.sqlite.database import Location, parse, prepare, translate
 from muskox.store.sqlite.hub import Hub
@@ -235,6 +237,40 @@ class SqliteStore:
     async def ledger(self, name: str, *, limit: int = 100) -> list[Entry]:
         return await self._reader.run(partial(schedules.ledger, name=name, limit=limit))
 
+    # --- flows -------------------------------------------------------------------
+
+    async def grow(self, flow: NewFlow, jobs: Sequence[FlowJob], *, within: Any = None) -> list[Added]:
+        step = partial(flows.grow, flow=flow, jobs=jobs)
+        return await (self._writer.run(step) if within is None else self._within_async(step, within))
+
+    def grow_within(self, flow: NewFlow, jobs: Sequence[FlowJob], connection: Any) -> list[Added]:
+        return self._within(partial(flows.grow, flow=flow, jobs=jobs), connection)
+
+    async def branch(self, lease: Lease, jobs: Sequence[FlowJob]) -> list[Added] | None:
+        return await self._writer.run(partial(flows.branch, lease=lease, jobs=jobs))
+
+    async def close_flow(self, id: str) -> FlowRecord | None:
+        return await self._writer.run(partial(flows.close, id=id))
+
+    async def cancel_flow(self, id: str, *, limit: int = 1000) -> int:
+        return await self._writer.run(partial(flows.cancel, id=id, limit=limit))
+
+    async def retry_flow(self, id: str, *, limit: int = 1000) -> int:
+        return await self._writer.run(partial(flows.retry, id=id, limit=limit))
+
+    async def flows(
+        self, ids: Sequence[str] | None = None, *, unended: bool = False, after: str | None = None, limit: int = 100
+    ) -> Flows:
+        return await self._reader.run(partial(flows.flows, ids=ids, unended=unended, after=after, limit=limit))
+
+    async def flow_jobs(
+        self, id: str, *, states: Sequence[JobState] = (), after: str | None = None, limit: int = 100
+    ) -> Found:
+        return await self._reader.run(partial(flows.flow_jobs, id=id, states=states, after=after, limit=limit))
+
+    async def parents(self, queue: str, id: str) -> list[Parent]:
+        return await self._reader.run(partial(select.parents, queue=queue, id=id))
+
     # --- looking -----------------------------------------------------------------
 
     async def get(self, queue: str, ids: Sequence[str]) -> list[Job | None]:
@@ -299,4 +335,4 @@ def _catch_up(tx: Tx) -> None:
 
 
 def _audit(tx: Tx) -> list[Finding]:
-    return looks.audit(tx) + schedules.audit(tx) + dedup.audit(tx)
+    return looks.audit(tx) + schedules.audit(tx) + dedup.audit(tx) + flows.audit(tx)

@@ -17,7 +17,9 @@ from muskox.store.sql import statements
 
 __all__ = ["NUMBER", "STATE", "Again", "Lane", "Tx"]
 
-SQL = statements("muskox.store.sqlite") | statements("muskox.store.sqlite", "looks.sql")
+SQL: dict[str, str] = {}
+for file in ("statements.sql", "looks.sql", "flows.sql"):
+    SQL |= statements("muskox.store.sqlite", file)
 
 STATE: tuple[JobState, ...] = (
     JobState.WAITING,

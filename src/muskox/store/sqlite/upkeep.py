@@ -12,7 +12,7 @@ from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import DEFAULT_MAX_STALLS, JobState, Retention
 from muskox.core.life import stall_delay
 from muskox.store.protocol import Recovered
-from muskox.store.sqlite import dedup, rows
+from muskox.store.sqlite import dedup, endings, flows, rows
 from muskox.store.sqlite.moves import remove, text
 from muskox.store.sqlite.select import Row, lane_of, read
 from muskox.store.sqlite.tx import NUMBER, STATE, Tx
@@ -42,6 +42,7 @@ def recover(tx: Tx, limit: int) -> list[Recovered]:
     for seq, lane, stalls, max_stalls, worker in found:
         _recover_one(tx, seq, lane, stalls + 1, max_stalls, worker)
     back = read(tx, list(workers))
+    endings.ended(tx, [seq for seq, job in back if job.settled])
     for _, job in back:
         if job.settled:
             dedup.ended(tx, {job.queue: [job.id]})
@@ -91,6 +92,7 @@ def clear(tx: Tx, rules: Mapping[str, Retention], limit: int) -> int:
         for state, total, seconds, most in bounds:
             if total and cleared < limit:
                 cleared += _clear_state(tx, queue, NUMBER[state], seconds, total - most, limit - cleared)
+    flows.clear(tx, limit)
     return cleared
 
 
