@@ -1,4 +1,4 @@
-"""Flows and batches as values: jobs that wait for others, and many jobs that end together.
+"""FoundFlows and batches as values: jobs that wait for others, and many jobs that end together.
 
 A flow is a graph: a job in it is blocked until all of its parents have ended. A
 batch is a flow without such waiting, filled piece by piece until it is closed.

@@ -11,7 +11,7 @@ expected absence is an answer: None, an empty list, a lease in `lost`.
 
 from __future__ import annotations
 
-from muskox.store.protocol.flows import Flows, FlowVerbs
+from muskox.store.protocol.flows import FlowVerbs, FoundFlows
 from muskox.store.protocol.limits import KeyState, LimitVerbs, QueueLimits
 from muskox.store.protocol.records import (
     Added,
@@ -49,8 +49,8 @@ __all__ = [
     "Finding",
     "Firing",
     "FlowVerbs",
-    "Flows",
     "Found",
+    "FoundFlows",
     "KeyState",
     "LimitVerbs",
     "LogLine",

@@ -11,10 +11,10 @@ from muskox.core.flows import FlowJob, FlowRecord, NewFlow, Parent
 from muskox.core.job import JobState, Lease
 from muskox.store.protocol.records import Added, Found
 
-__all__ = ["FlowVerbs", "Flows"]
+__all__ = ["FlowVerbs", "FoundFlows"]
 
 
-class Flows(msgspec.Struct, frozen=True):
+class FoundFlows(msgspec.Struct, frozen=True):
     """A page of flows and the cursor of the next page; None after the last."""
 
     flows: list[FlowRecord]
@@ -81,7 +81,7 @@ class FlowVerbs(Protocol):
 
     async def flows(
         self, ids: Sequence[str] | None = None, *, unended: bool = False, after: str | None = None, limit: int = 100
-    ) -> Flows:
+    ) -> FoundFlows:
         """Give flows and batches: those of the ids that are there, in their order, or a page of all, latest first.
 
         `unended`: only those that have not ended. `after` is the cursor of the page before.

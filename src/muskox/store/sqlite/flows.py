@@ -13,7 +13,7 @@ import msgspec
 from muskox.core.errors import FlowClosed, OptionError
 from muskox.core.flows import FlowJob, FlowKind, FlowRecord, NewFlow, OnFailure, Wait, parent_failure
 from muskox.core.job import JobState, Lease, NewJob
-from muskox.store.protocol import Added, Finding, Flows, Found
+from muskox.store.protocol import Added, Finding, Found, FoundFlows
 from muskox.store.sqlite import adding, dedup, endings, hand, rows
 from muskox.store.sqlite.moves import get, still_held, text
 from muskox.store.sqlite.select import read
@@ -226,13 +226,13 @@ def retry(tx: Tx, id: str, limit: int) -> int:
 
 def flows(
     tx: Tx, ids: Sequence[str] | None = None, unended: bool = False, after: str | None = None, limit: int = 100
-) -> Flows:
-    """Flows by their ids, or a page of them, latest first."""
+) -> FoundFlows:
+    """FoundFlows by their ids, or a page of them, latest first."""
     if ids is not None:
-        return Flows([_record(row) for row in tx.all("flow_records", {"names": text(list(ids))})], None)
+        return FoundFlows([_record(row) for row in tx.all("flow_records", {"names": text(list(ids))})], None)
     values = {"before": _BEYOND if after is None else _read_cursor(after), "limit": limit}
     found = tx.all("unended_record_page" if unended else "flow_record_page", values)
-    return Flows([_record(row) for row in found], str(found[-1][13]) if len(found) == limit else None)
+    return FoundFlows([_record(row) for row in found], str(found[-1][13]) if len(found) == limit else None)
 
 
 def _record(row: Sequence[Any]) -> FlowRecord:

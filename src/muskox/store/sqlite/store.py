@@ -26,8 +26,8 @@ from muskox.store.protocol import (
     Change,
     Finding,
     Firing,
-    Flows,
     Found,
+    FoundFlows,
     LogLine,
     Looked,
     Note,
@@ -260,7 +260,7 @@ class SqliteStore:
 
     async def flows(
         self, ids: Sequence[str] | None = None, *, unended: bool = False, after: str | None = None, limit: int = 100
-    ) -> Flows:
+    ) -> FoundFlows:
         return await self._reader.run(partial(flows.flows, ids=ids, unended=unended, after=after, limit=limit))
 
     async def flow_jobs(
