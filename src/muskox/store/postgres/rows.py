@@ -9,6 +9,7 @@ import msgspec
 
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import NO_OPTIONS, Job, JobState, Lease, NewJob, Options
+from muskox.core.twins import is_awaited
 from muskox.store.protocol import Added, Want
 
 __all__ = [
@@ -90,11 +91,11 @@ def pure(text: str) -> str:
 def claimed(row: tuple[Any, ...], queue: str, name: str, worker: str) -> Job:
     """The job in a row of `claim`."""
     (_, _, _, where, token, rank, attempt, attempts, stalls, releases, at, started, id, options, data, progress) = row
+    said = NO_OPTIONS if options is None else _read_options(options)
     return Job(
-        id, queue, name, JobState.ACTIVE, -rank, data, attempt, attempts, stalls, releases,
-        NO_OPTIONS if options is None else _read_options(options),
+        id, queue, name, JobState.ACTIVE, -rank, data, attempt, attempts, stalls, releases, said,
         at, None, started, None, progress, None, None, worker,
-        Lease(queue, id, token, name, attempt, place(where)),
+        Lease(queue, id, token, name, attempt, place(where), is_awaited(said)),
     )  # fmt: skip
 
 
@@ -118,12 +119,12 @@ def full(row: tuple[Any, ...]) -> Job:
     (where, id, queue, name, state, rank, data, attempt, attempts, stalls, releases, options, at, due, started, ended,
      progress, result, failure, worker, token, steps) = row  # fmt: skip
     active = state == _ACTIVE
+    said = NO_OPTIONS if options is None else _read_options(options)
     return Job(
-        id, queue, name, STATE[state], -rank, data, attempt, attempts, stalls, releases,
-        NO_OPTIONS if options is None else _read_options(options),
+        id, queue, name, STATE[state], -rank, data, attempt, attempts, stalls, releases, said,
         at, due, started, ended, progress, result, None if failure is None else _read_failure(failure),
         worker if active else None,
-        Lease(queue, id, token, name, attempt, place(where)) if active else None, steps,
+        Lease(queue, id, token, name, attempt, place(where), is_awaited(said)) if active else None, steps,
     )  # fmt: skip
 
 

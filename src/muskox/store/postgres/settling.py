@@ -35,8 +35,8 @@ Lanes = Mapping[tuple[str, str], Lane]
 
 
 def plain(one: Settlement) -> bool:
-    """Whether it is a completion that leaves nothing but its result, as most are."""
-    return type(one) is Complete and one.keep is None and one.unkept is None
+    """Whether it is a completion that leaves nothing but its result, as most are, and that nobody waits for."""
+    return type(one) is Complete and one.keep is None and one.unkept is None and not one.lease.tied
 
 
 def completions(done: Sequence[Complete], lanes: Lanes) -> tuple[list[Complete], tuple[Any, ...]]:
@@ -80,7 +80,7 @@ def _item(place: int, one: Settlement, lanes: Lanes) -> dict[str, Any]:
     return {
         **_known(place, lease, lanes), "name": _text(lease.name), "attempt": lease.attempt,
         "refund": 0, "stalls": 0, "releases": 0, "delay": None, "ended": False, "keep": None, "gone": False,
-        "result": None, "failure": None, "more": "", "repeats": [_W, _D], **_meaning(one),
+        "result": None, "failure": None, "more": "", "repeats": [_W, _D], "over": lease.tied and isinstance(one, Complete | life.Fail), **_meaning(one),
     }  # fmt: skip
 
 

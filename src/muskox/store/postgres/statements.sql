@@ -58,6 +58,9 @@ SELECT q.name, l.name, q.id, l.id FROM muskox.lanes AS l JOIN muskox.queues AS q
 -- name: add
 SELECT at, known, bells FROM muskox.add(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
 
+-- name: add_once
+SELECT at, refused, places, ids, bells FROM muskox.add_once(%s, %s, %s, %s, %s);
+
 -- name: add_alike
 -- Written as libpq reads it, since it is not said by way of the driver's cursors.
 SELECT muskox.add_alike($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
@@ -312,4 +315,22 @@ WHERE NOT EXISTS (SELECT FROM muskox.events AS e WHERE e.id = o.event)
 UNION ALL
 SELECT 'after offset ' || s.first + s.size - 1 || ' comes ' || s.next, '', ''
 FROM (SELECT o.first, o.size, lead(o.first) OVER (ORDER BY o.first) AS next FROM muskox.offsets AS o) AS s
-WHERE s.next <> s.first + s.size;
+WHERE s.next <> s.first + s.size
+UNION ALL
+SELECT 'a job with the dedup key ' || d.key || ' is to be added after it, and it has ended', q.name, d.job
+FROM muskox.dedups AS d JOIN muskox.queues AS q ON q.id = d.queue
+WHERE d.later IS NOT NULL
+  AND NOT EXISTS (SELECT FROM muskox.jobs AS j WHERE j.queue = d.queue AND j.id = d.job AND j.state <= 3)
+UNION ALL
+SELECT 'it has the dedup key ' || d.key || ' and knows nothing of it', q.name, d.job
+FROM muskox.dedups AS d JOIN muskox.queues AS q ON q.id = d.queue
+JOIN muskox.jobs AS j ON j.queue = d.queue AND j.id = d.job
+WHERE position('"key":' || to_json(d.key)::text IN COALESCE(j.options, '')) = 0
+UNION ALL
+SELECT 'nobody has its dedup key', q.name, j.id
+FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue
+WHERE j.state < 3 AND j.started IS NULL AND position('"dedup":' IN j.options) > 0 AND position('"window":' IN j.options) = 0
+  AND NOT EXISTS (SELECT FROM muskox.dedups AS d WHERE d.queue = j.queue AND d.job = j.id)
+  AND NOT EXISTS (
+      SELECT FROM muskox.dedups AS d
+      WHERE d.queue = j.queue AND position('"key":' || to_json(d.key)::text IN j.options) > 0);

@@ -17,7 +17,8 @@ from muskox.core.events import Event, pack
 from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Retention
 from muskox.core.life import MOVES, Complete, Settlement
 from muskox.core.seam import World
-from muskox.store.postgres import adding, moving, rows, settling
+from muskox.core.twins import are_any
+from muskox.store.postgres import adding, dedup, moving, rows, settling
 from muskox.store.postgres.adding import Lane
 from muskox.store.postgres.bells import EVENTS
 from muskox.store.postgres.location import Location, parse
@@ -91,6 +92,8 @@ class PostgresStore(Scheduling, Inside):
             return await self._within.add(jobs, within)
         if not jobs:
             return []
+        if are_any(jobs):
+            return await self._add_once(jobs)
         if adding.are_alike(jobs) and (added := await self._add_alike(jobs)) is not None:
             return added
         data = adding.data_of(jobs)
@@ -106,6 +109,25 @@ class PostgresStore(Scheduling, Inside):
                 return adding.answers(jobs, at, known, stored)
             # Somebody has removed one of them in this moment: it can be stored now.
 
+    async def _add_once(self, jobs: Sequence[NewJob]) -> list[Added]:
+        """Add jobs of which some have a dedup key."""
+        its = dedup.Adding(jobs)
+        lanes = await self._learn(adding.lanes_of(jobs))
+        while True:
+            row = await self._one("add_once", (self._now(), self._levels.add, False, its.items(lanes), None))
+            there = its.understand(row)
+            self._bells.ring(row[-1])
+            if (answers := its.answers(await self._there(there))) is not None:
+                return answers
+            # Somebody has removed one of them in this moment: it can be stored now.
+
+    async def _there(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Job]:
+        """Those of the jobs that are there, by queue and id."""
+        if not wanted:
+            return {}
+        values = rows.texts(queue for queue, _ in wanted), rows.texts(id for _, id in wanted)
+        return {(job.queue, job.id): job for job in map(rows.full, await self._all("get_by_queue", values))}
+
     async def _add_alike(self, jobs: Sequence[NewJob]) -> list[Added] | None:
         """Add jobs that are alike by the short way; None if that cannot be, as when one is known."""
         lane = jobs[0].queue, jobs[0].name
@@ -120,8 +142,7 @@ class PostgresStore(Scheduling, Inside):
     async def _stored(self, jobs: Sequence[NewJob] | Sequence[Job]) -> dict[tuple[str, str], Job] | None:
         """The jobs that are there under those queues and ids; None when one is not."""
         wanted = {(job.queue, job.id) for job in jobs}
-        values = rows.texts(queue for queue, _ in wanted), rows.texts(id for _, id in wanted)
-        found = {(job.queue, job.id): job for job in map(rows.full, await self._all("get_by_queue", values))}
+        found = await self._there(list(wanted))
         return found if len(found) == len(wanted) else None
 
     async def claim(

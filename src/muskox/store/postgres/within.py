@@ -7,7 +7,7 @@ held until the caller commits, new lanes and tables, is made on another one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,8 @@ from muskox.core.errors import OptionError, StoreUnavailable
 from muskox.core.job import Lease, NewJob
 from muskox.core.life import Settlement
 from muskox.core.seam import World
-from muskox.store.postgres import adding, lenders, rows, settling
+from muskox.core.twins import are_any
+from muskox.store.postgres import adding, dedup, lenders, rows, settling
 from muskox.store.postgres.adding import Lane
 from muskox.store.postgres.levels import Levels
 from muskox.store.postgres.location import Location
@@ -56,6 +57,10 @@ class Within:
         self._learn(adding.lanes_of(jobs))
         with self._translated(), _begun(found), found.transaction():
             self._check_identity(self._ask(found, "identity"))
+            if are_any(jobs):
+                its = dedup.Adding(jobs)
+                wanted = its.understand(self._ask(found, "add_once", self._once(jobs, its))[0])
+                return self._answers_once(its, self._ask(found, "get_by_queue", _keys(wanted)) if wanted else [])
             [(at, known, _)] = self._ask(found, "add", self._values(jobs, data))
             if not known:
                 return rows.added(jobs, at)
@@ -76,6 +81,11 @@ class Within:
                 await found.execute("SELECT 1")
             async with found.transaction():
                 self._check_identity(await self._ask_later(found, "identity"))
+                if are_any(jobs):
+                    its = dedup.Adding(jobs)
+                    wanted = its.understand((await self._ask_later(found, "add_once", self._once(jobs, its)))[0])
+                    stored = await self._ask_later(found, "get_by_queue", _keys(wanted)) if wanted else []
+                    return self._answers_once(its, stored)
                 [(at, known, _)] = await self._ask_later(found, "add", self._values(jobs, data))
                 if not known:
                     return rows.added(jobs, at)
@@ -126,9 +136,19 @@ class Within:
         now = int(self._world.now() * 1_000_000) if self._world.simulated else None
         return adding.values(jobs, data, self._lanes, now=now, level=self._levels.add, within=self._channel)
 
+    def _once(self, jobs: Sequence[NewJob], its: dedup.Adding) -> Row:
+        now = int(self._world.now() * 1_000_000) if self._world.simulated else None
+        return now, self._levels.add, True, its.items(self._lanes), self._channel
+
+    def _answers_once(self, its: dedup.Adding, there: list[Row]) -> list[Added]:
+        found = its.answers({(job.queue, job.id): job for job in map(rows.full, there)})
+        if found is None:
+            raise StoreUnavailable("a job with that id is being removed at this moment; repeat the transaction")
+        return found
+
     def _wanted(self, jobs: Sequence[NewJob], known: Sequence[int]) -> Row:
         wanted = {(jobs[place - 1].queue, jobs[place - 1].id) for place in known}
-        return rows.texts(queue for queue, _ in wanted), rows.texts(id for _, id in wanted)
+        return _keys(wanted)
 
     def _answers(self, jobs: Sequence[NewJob], at: int, known: Sequence[int], there: list[Row]) -> list[Added]:
         stored = {(job.queue, job.id): job for job in map(rows.full, there)}
@@ -185,6 +205,10 @@ class Inside:
 
     def settle_within(self, settlements: Sequence[Settlement], connection: Any) -> list[Lease]:
         return self._within.settle_here(settlements, connection)
+
+
+def _keys(wanted: Collection[tuple[str, str]]) -> Row:
+    return rows.texts(queue for queue, _ in wanted), rows.texts(id for _, id in wanted)
 
 
 @contextmanager

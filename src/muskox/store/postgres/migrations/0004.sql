@@ -112,7 +112,8 @@ $$;
 
 -- All other settlements. p_items is a JSON array of objects: place, queue, lane, id, token, name (as JSON), attempt,
 -- kind, state, refund, stalls, releases, delay (microseconds or null), ended, keep (microseconds or null), gone, result,
--- failure, more (the event's further fields as JSON, with a comma in front), repeats (states that mean it was written).
+-- failure, more (the event's further fields as JSON, with a comma in front), repeats (states that mean it was written),
+-- over (somebody waits for its end, and it is one).
 CREATE FUNCTION muskox.settle(p_now bigint, p_level text, p_items json)
 RETURNS TABLE (lost integer[], bells text[]) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
@@ -194,6 +195,9 @@ BEGIN
             RETURNING id, size
         )
         INSERT INTO muskox.pending (event, size, moved) SELECT id, size, 0 FROM told;
+        v_queues := v_queues || muskox.add_later(v_now, array_agg(i.queue), array_agg(i.id))
+        FROM json_to_recordset(p_items) AS i (place integer, queue integer, id text, over boolean)
+        WHERE i.place = ANY (v_done) AND i.over;
     END IF;
     lost := ARRAY(
         SELECT i.place

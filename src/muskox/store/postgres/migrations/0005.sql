@@ -152,11 +152,15 @@ BEGIN
                 ARRAY(SELECT v_queues[p] FROM unnest(v_places) AS p), ARRAY(SELECT v_lanes[p] FROM unnest(v_places) AS p),
                 ARRAY(SELECT v_ids[p] FROM unnest(v_places) AS p), ARRAY(SELECT v_attempts[p] FROM unnest(v_places) AS p),
                 ARRAY(SELECT ',' || v_failures[p] FROM unnest(v_places) AS p));
+            IF v_state = 5 THEN
+                v_queues := v_queues || muskox.add_later(
+                    v_now, ARRAY(SELECT v_queues[p] FROM unnest(v_places) AS p), ARRAY(SELECT v_ids[p] FROM unnest(v_places) AS p));
+            END IF;
         END IF;
     END LOOP;
     RETURN QUERY
     SELECT q.name, t.id, t.worker, muskox.awaited(v_queues)
-    FROM unnest(v_queues, v_ids, v_workers) AS t (queue, id, worker) JOIN muskox.queues AS q ON q.id = t.queue;
+    FROM unnest(v_queues[:cardinality(v_ids)], v_ids, v_workers) AS t (queue, id, worker) JOIN muskox.queues AS q ON q.id = t.queue;
 END
 $$;
 
@@ -209,6 +213,7 @@ BEGIN
         DELETE FROM muskox.offsets AS o WHERE o.first < v_horizon RETURNING o.event
     )
     DELETE FROM muskox.events AS e USING gone AS g WHERE e.id = g.event;
+    PERFORM muskox.dedup_sweep(v_now, p_limit);
     DELETE FROM muskox.tickets WHERE until < v_now;
     DELETE FROM muskox.waits WHERE until < clock_timestamp() - interval '1 minute';
 

@@ -98,12 +98,14 @@ BEGIN
         FROM unnest(v_tids) AS t (tid)
         WHERE j.ctid = t.tid;
         PERFORM muskox.tell_moved(v_now, 'cancelled', v_was, 6::smallint, v_queues, v_lanes, v_ids, v_attempts, NULL);
+        v_queues := muskox.dedup_over(v_now, v_queues, v_ids);
     ELSE
         DELETE FROM muskox.jobs AS j USING unnest(v_tids) AS t (tid) WHERE j.ctid = t.tid;
         DELETE FROM muskox.logs AS g USING unnest(v_rows) AS r (seq) WHERE g.job = r.seq;
         PERFORM muskox.tell_moved(v_now, 'removed', v_was, NULL, v_queues, v_lanes, v_ids, v_attempts, NULL);
+        v_queues := muskox.dedup_over(v_now, v_queues, v_ids);
     END IF;
-    bells := muskox.awaited(CASE WHEN p_verb IN ('promote', 'retry') THEN v_queues END);
+    bells := muskox.awaited(v_queues);
     RETURN NEXT;
 END
 $$;

@@ -38,6 +38,7 @@ BEGIN
         GROUP BY i.queue, i.id
         ORDER BY 1
     );
+    PERFORM muskox.dedup_adopt(v_now, p_items, stored);
     INSERT INTO muskox.logs (job, number, at, text)
     SELECT m.seq, (e.line ->> 0)::integer, (e.line ->> 1)::bigint, e.line ->> 2
     FROM json_to_recordset(p_items) AS i (place integer, queue integer, id text, lines json)

@@ -259,7 +259,14 @@ BEGIN
         WHERE v_rows[a.owner] > 0 AND a.place <> ALL (v_skipped)
         ORDER BY run, a.place
     ) AS j;
-    IF v_jobs.ids IS NOT NULL THEN
+    owners := v_jobs.owners;
+    IF EXISTS (SELECT FROM unnest(v_jobs.options) AS o (said)
+               WHERE position('"dedup":' IN o.said) > 0) THEN
+        SELECT a.known, a.bells INTO known, bells
+        FROM muskox.fire_once(
+            p_now, p_level, v_jobs.queues, v_jobs.lanes, v_jobs.ids, v_jobs.ranks, v_jobs.delays, v_jobs.attempts,
+            v_jobs.stalls, v_jobs.options, v_jobs.data) AS a;
+    ELSIF v_jobs.ids IS NOT NULL THEN
         SELECT array_agg(r.queue) AS queues, array_agg(r.lane) AS lanes, array_agg(r.state) AS states,
                array_agg(r.size) AS sizes, array_agg(r.body) AS bodies
         INTO v_runs
@@ -272,7 +279,6 @@ BEGIN
             GROUP BY j.queue, j.lane, j.delay > 0
             ORDER BY min(j.place)
         ) AS r;
-        owners := v_jobs.owners;
         SELECT a.known, a.bells INTO known, bells
         FROM muskox.add(
             p_now, p_level, false, v_jobs.queues, v_jobs.lanes, v_jobs.ids, v_jobs.ranks, v_jobs.delays, v_jobs.attempts,
