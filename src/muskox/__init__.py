@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from muskox.app import Muskox
+from muskox.batch import Batch
 from muskox.core import events
 from muskox.core.backoff import Exponential, Fixed, Steps
 from muskox.core.cron import Cron
@@ -12,6 +13,8 @@ from muskox.core.errors import (
     DeclarationError,
     Duplicate,
     FinalError,
+    FlowClosed,
+    FlowNotFound,
     JobCancelled,
     JobFailed,
     JobNotFound,
@@ -33,22 +36,26 @@ from muskox.core.errors import (
 )
 from muskox.core.events import Event, JobEvent
 from muskox.core.failure import Failure, FailureKind
+from muskox.core.flows import FlowKind, FlowRecord, FlowState, OnFailure, Parent, Parents
 from muskox.core.job import Job, JobState, NewJob, Options, Retention
 from muskox.core.kept import Entry
 from muskox.core.schedule import Every, Once, Overlap, Owner, Schedule, Told
 from muskox.core.seam import World
 from muskox.explaining import Explanation, Reason, ReasonKind
+from muskox.flows import After, Flow, Flows, InFlow, chain, group
 from muskox.moving import Moved
 from muskox.processors import AppQueue, BoundProcessor, Processor, on, process, process_others
 from muskox.queue import Queue
 from muskox.runtime.active import ActiveJob, SyncActiveJob
 from muskox.schedules import Scheduled, Schedules
-from muskox.store.protocol import Found, LogLine, QueueCounts, WorkerRecord
+from muskox.store.protocol import Found, FoundFlows, LogLine, QueueCounts, WorkerRecord
 from muskox.timed import cron, every, once
 
 __all__ = [
     "ActiveJob",
+    "After",
     "AppQueue",
+    "Batch",
     "BoundProcessor",
     "Cron",
     "DataError",
@@ -64,7 +71,16 @@ __all__ = [
     "FailureKind",
     "FinalError",
     "Fixed",
+    "Flow",
+    "FlowClosed",
+    "FlowKind",
+    "FlowNotFound",
+    "FlowRecord",
+    "FlowState",
+    "Flows",
     "Found",
+    "FoundFlows",
+    "InFlow",
     "Job",
     "JobCancelled",
     "JobEvent",
@@ -78,11 +94,14 @@ __all__ = [
     "MuskoxError",
     "NameTaken",
     "NewJob",
+    "OnFailure",
     "Once",
     "OptionError",
     "Options",
     "Overlap",
     "Owner",
+    "Parent",
+    "Parents",
     "Processor",
     "Queue",
     "QueueCounts",
@@ -108,9 +127,11 @@ __all__ = [
     "WorkerRecord",
     "World",
     "WrongState",
+    "chain",
     "cron",
     "events",
     "every",
+    "group",
     "on",
     "once",
     "process",

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
+from muskox.batch import Batch, new_batch
 from muskox.core.codec import DATA_LIMIT
 from muskox.core.errors import OptionError
 from muskox.core.events import Event, check_kind
@@ -28,7 +29,7 @@ from muskox.runtime.world import RealWorld
 from muskox.settings import find_url, masked
 from muskox.store import open_store
 from muskox.store.protocol import Finding, QueueCounts, Store, WorkerRecord
-from muskox.sync import Blocking, Bridge, SyncQueue, SyncSchedules, blocking
+from muskox.sync import AppFlows, Blocking, Bridge, SyncBatch, SyncFlows, SyncQueue, SyncSchedules, blocking
 from muskox.timed import AppSchedules, Timed, include_timed
 from muskox.watch import follow
 
@@ -69,6 +70,9 @@ class Muskox(Timed):
         )
         """The schedules of the store, which can be changed while workers run."""
         self.schedules.sync = SyncSchedules(self.schedules, self._bridge)
+        self.flows = AppFlows(self.store, self._new_store, self.world)
+        """The flows and batches of the store."""
+        self.flows.sync = SyncFlows(self.flows, self._bridge)
         self.sync = SyncMuskox(self, self._bridge)
         """The same verbs for blocking code."""
 
@@ -136,6 +140,14 @@ class Muskox(Timed):
         if strange:
             raise OptionError(f"add_many takes jobs that were made by a queue's new(), not {type(strange[0]).__name__}")
         return [added.job for added in await (await self.store()).add(new)] if new else []
+
+    def batch(self, id: str | None = None, *, completed: NewJob | None = None, settled: NewJob | None = None) -> Batch:
+        """A batch to be filled piece by piece: `async with ox.batch("newsletter-7") as batch: …`.
+
+        `completed` is a job that is added once all jobs of it have been completed, `settled` one that is added once
+        all have ended; each once, and not before the batch is closed. A known id goes on with that batch.
+        """
+        return Batch(new_batch(self.world.new_id() if id is None else id, completed, settled), self.store)
 
     # --- looking -----------------------------------------------------------------
 
@@ -314,6 +326,13 @@ class SyncMuskox(Blocking[Muskox]):
     """The verbs of the app for blocking code: `ox.sync.counts()`."""
 
     add_many = blocking(Muskox.add_many)
+
+    def batch(
+        self, id: str | None = None, *, completed: NewJob | None = None, settled: NewJob | None = None
+    ) -> SyncBatch:
+        """See `Muskox.batch`."""
+        return SyncBatch(self.inner.batch(id, completed=completed, settled=settled), self.bridge)
+
     counts = blocking(Muskox.counts)
     explain = blocking(Muskox.explain)
     workers = blocking(Muskox.workers)

@@ -33,7 +33,7 @@ from muskox.explaining import Explanation, explain, missing
 from muskox.store.protocol import Found, LogLine, QueueCounts, Selection, Store
 from muskox.watch import follow, wait_for_result
 
-__all__ = ["AddOptions", "Defaults", "Item", "Queue"]
+__all__ = ["AddOptions", "Defaults", "Item", "Queue", "read_states"]
 
 BATCH = 1000
 
@@ -211,7 +211,7 @@ class Queue:
         """
         if not 1 <= limit <= BATCH:
             raise OptionError(f"limit must be between 1 and {BATCH}, not {limit}; go on with the cursor")
-        chosen = Selection(self.name, states=_states(state), names=_names(name), limit=limit)
+        chosen = Selection(self.name, states=read_states(state), names=_names(name), limit=limit)
         return await (await self._open()).find(chosen, after=after)
 
     async def counts(self) -> QueueCounts:
@@ -288,7 +288,7 @@ class Queue:
         Only those of a name, in some state (waiting, delayed, blocked, active), added before an aware moment, where
         these are given. In steps of some hundred jobs: cut short, say it again.
         """
-        states = cancellable(_states(state))
+        states = cancellable(read_states(state))
         chosen = Selection(self.name, states=states, names=_names(name), limit=BATCH)
         if added_before is not None:
             return await cancel_added_before(await self._open(), chosen, microseconds(added_before))
@@ -300,7 +300,7 @@ class Queue:
 
     async def remove_all(self, state: JobState | str | Collection[JobState | str], *, name: str | None = None) -> int:
         """Delete all jobs in some state, or those of one name among them; returns how many."""
-        chosen = Selection(self.name, states=_states(state), names=_names(name), limit=BATCH)
+        chosen = Selection(self.name, states=read_states(state), names=_names(name), limit=BATCH)
         return await self._all(lambda store: store.remove(chosen))
 
     async def drain(self, *, delayed: bool = False) -> int:
@@ -360,7 +360,8 @@ def _options(given: AddOptions) -> Options:
     )
 
 
-def _states(state: JobState | str | Collection[JobState | str] | None) -> tuple[JobState, ...]:
+def read_states(state: JobState | str | Iterable[JobState | str] | None) -> tuple[JobState, ...]:
+    """The states that were asked for; none for any."""
     if state is None:
         return ()
     given = [state] if isinstance(state, str) else state

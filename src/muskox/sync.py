@@ -9,15 +9,18 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Iterator
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack
+from types import TracebackType
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
+from muskox.batch import Batch
 from muskox.core.errors import MuskoxError
 from muskox.core.events import Event
 from muskox.core.job import Job
+from muskox.flows import Flow, Flows
 from muskox.queue import AddOptions, Item, Queue
 from muskox.schedules import Schedules
 
-__all__ = ["Bridge", "SyncQueue", "SyncSchedules", "blocking"]
+__all__ = ["AppFlows", "Bridge", "SyncBatch", "SyncFlows", "SyncQueue", "SyncSchedules", "blocking"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -152,6 +155,54 @@ class SyncQueue(Blocking[Queue]):
     def events(self, *, after: int | None = None, kinds: Collection[str] | None = None) -> Iterator[Event]:
         """Follow what happens in the queue, blocking between events; see `Queue.events`."""
         return self.bridge.follow(self.inner.events(after=after, kinds=kinds))
+
+
+class SyncFlows(Blocking[Flows]):
+    """The verbs of the flows for blocking code: `ox.flows.sync.add(flow)`."""
+
+    def add(self, flow: Flow, *, within: Any = None) -> list[Job]:
+        """Store a whole flow or nothing of it; see `Flows.add`. With `within`, in the caller's thread."""
+        if within is None:
+            return self.bridge.run(self.inner.add(flow))
+        return self.inner.add_within(flow, within)
+
+    get = blocking(Flows.get)
+    jobs = blocking(Flows.jobs)
+    parents = blocking(Flows.parents)
+    close = blocking(Flows.close)
+    cancel = blocking(Flows.cancel)
+    retry = blocking(Flows.retry)
+    list = blocking(Flows.list)
+
+
+class AppFlows(Flows):
+    """What `Muskox.flows` is: with the same verbs for blocking code under `sync`."""
+
+    sync: SyncFlows
+
+
+class SyncBatch(Blocking[Batch]):
+    """A batch for blocking code: `with ox.sync.batch("newsletter-7") as batch: batch.add_many(…)`."""
+
+    @property
+    def id(self) -> str:
+        return self.inner.id
+
+    open = blocking(Batch.open)
+    add = blocking(Batch.add)
+    add_many = blocking(Batch.add_many)
+    close = blocking(Batch.close)
+    look = blocking(Batch.look)
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
 
 
 class SyncSchedules(Blocking[Schedules]):

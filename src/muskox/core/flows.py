@@ -1,4 +1,4 @@
-"""FoundFlows and batches as values: jobs that wait for others, and many jobs that end together.
+"""Flows and batches as values: jobs that wait for others, and many jobs that end together.
 
 A flow is a graph: a job in it is blocked until all of its parents have ended. A
 batch is a flow without such waiting, filled piece by piece until it is closed.
@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from hashlib import sha256
+from typing import Any, overload
 
 import msgspec
 
@@ -30,7 +31,9 @@ __all__ = [
     "NewFlow",
     "OnFailure",
     "Parent",
+    "Parents",
     "Wait",
+    "child_id",
     "in_order",
     "parent_failure",
 ]
@@ -201,6 +204,56 @@ class Parent(msgspec.Struct, frozen=True):
         return self.state is JobState.COMPLETED
 
 
+class Parents(Sequence[Parent]):
+    """The parents of a job as a run sees them, in their order, or by name: `parents["resized"].result`.
+
+    Those that are ignored look as if they had been completed without a result.
+    """
+
+    def __init__(self, found: Sequence[Parent]) -> None:
+        self._found = [_as_seen(one) for one in found]
+
+    @overload
+    def __getitem__(self, which: int | str) -> Parent: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[Parent]: ...
+    def __getitem__(self, which: int | str | slice) -> Parent | list[Parent]:
+        if not isinstance(which, str):
+            return self._found[which]
+        for one in self._found:
+            if one.name == which:
+                return one
+        raise KeyError(
+            f"there is no parent {which!r}; there are {', '.join(one.name for one in self._found) or 'none'}"
+        )
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @property
+    def results(self) -> list[Any]:
+        """What the parents returned, in their order; None for one that was not completed."""
+        return [one.result for one in self._found]
+
+
+def _as_seen(one: Parent) -> Parent:
+    if one.on_failure is not OnFailure.IGNORE or one.completed:
+        return one
+    return msgspec.structs.replace(one, state=JobState.COMPLETED, failure=None)
+
+
+def child_id(parent: str, job: NewJob) -> str:
+    """The id of a job that a run adds: the same whenever a run of the same job adds the same one.
+
+    By what it is and not by its place, since a later attempt may leave out what was done before.
+    """
+    said = f"{job.queue}\0{job.name}\0{job.data}"
+    mark = sha256(said.encode()).hexdigest()[:16]
+    if len(parent) > _LONGEST_PARENT:
+        parent = sha256(parent.encode()).hexdigest()
+    return f"{parent}:{mark}"
+
+
 def parent_failure(queue: str, id: str, state: JobState, failure: Failure | None, *, removed: bool = False) -> Failure:
     """Why a job fails because of a parent."""
     if state is JobState.FAILED:
@@ -211,6 +264,7 @@ def parent_failure(queue: str, id: str, state: JobState, failure: Failure | None
 
 
 _MOST_WHY = 1000
+_LONGEST_PARENT = 200
 _Key = tuple[str, str]
 """Queue and id of a job."""
 

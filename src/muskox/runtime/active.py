@@ -8,15 +8,20 @@ Neither can settle the job: that is what returning and raising are for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
+import msgspec
+
 from muskox.core import codec
 from muskox.core.errors import LeaseLost, OptionError
+from muskox.core.flows import Parents
+from muskox.core.job import Job, NewJob, check_id
 from muskox.core.life import Complete, Returned
 
 if TYPE_CHECKING:
+    from muskox.runtime.kin import Kin
     from muskox.runtime.run import Run
     from muskox.runtime.steps import StepKeeper
     from muskox.runtime.tell import Teller
@@ -31,12 +36,13 @@ class _Facts:
     """The facts of a run; annotate a parameter with a subclass to be given it."""
 
     __muskox_run__ = True
-    __slots__ = ("_keeper", "_run", "_teller")
+    __slots__ = ("_keeper", "_kin", "_run", "_teller")
 
     def __init__(self, run: Run, teller: Teller) -> None:
         self._run = run
         self._teller = teller
         self._keeper: StepKeeper | None = None
+        self._kin: Kin | None = None
 
     @property
     def id(self) -> str:
@@ -100,6 +106,11 @@ class _Facts:
         if self._keeper is None:
             self._keeper = self._teller.steps_of(self._run.lease)
         return self._keeper
+
+    def _others(self) -> Kin:
+        if self._kin is None:
+            self._kin = self._teller.kin_of(self._run.lease)
+        return self._kin
 
     def _completion(self, result: Any) -> Complete:
         text = None if result is None else self._encode(result, "result")
@@ -173,6 +184,24 @@ class ActiveJob(_Facts):
             await self._steps().keep(name, kept)
         return codec.decode(kept)
 
+    async def parents(self) -> Parents:
+        """The jobs that this one waited for, with their results; none when it is in no flow. Read anew each time."""
+        return Parents(await self._others().parents())
+
+    async def add_child(self, job: NewJob, *, id: str | None = None) -> Job:
+        """Add a job that was made by a queue's or processor's `new`; whoever waits for this job waits for it too.
+
+        It joins the flow or batch of this job, where it is in one, and may begin at once. Its id is made of this
+        job's and of what it is, so that a later attempt of this job adds it no second time; give an `id` where its
+        data differs from run to run. Raises `LeaseLost` when the run may no longer speak for the job.
+        """
+        [added] = await self._others().add([_renamed(job, id)], named=id is not None)
+        return added
+
+    async def add_children(self, jobs: Iterable[NewJob]) -> list[Job]:
+        """Add several jobs as `add_child` does: all or none, in one step."""
+        return await self._others().add([_checked(job) for job in jobs])
+
 
 class SyncActiveJob(_Facts):
     """The run of a plain `def` processor, in its thread: the same verbs, blocking."""
@@ -213,6 +242,34 @@ class SyncActiveJob(_Facts):
             asyncio.run_coroutine_threadsafe(steps.keep(name, kept), loop).result()
         found: T = codec.decode(kept)
         return found
+
+    def parents(self) -> Parents:
+        """See `ActiveJob.parents`."""
+        return Parents(asyncio.run_coroutine_threadsafe(self._others().parents(), self._teller.loop).result())
+
+    def add_child(self, job: NewJob, *, id: str | None = None) -> Job:
+        """See `ActiveJob.add_child`."""
+        [added] = self._add([_renamed(job, id)], named=id is not None)
+        return added
+
+    def add_children(self, jobs: Iterable[NewJob]) -> list[Job]:
+        """See `ActiveJob.add_children`."""
+        return self._add([_checked(job) for job in jobs], named=False)
+
+    def _add(self, jobs: list[NewJob], *, named: bool) -> list[Job]:
+        adding = self._others().add(jobs, named=named)
+        return asyncio.run_coroutine_threadsafe(adding, self._teller.loop).result()
+
+
+def _checked(job: Any) -> NewJob:
+    if not isinstance(job, NewJob):
+        raise OptionError(f"a run adds jobs that were made by a queue's new(), not {type(job).__name__}")
+    return job
+
+
+def _renamed(job: Any, id: str | None) -> NewJob:
+    made = _checked(job)
+    return made if id is None else msgspec.structs.replace(made, id=check_id(id))
 
 
 def _given(within: Any) -> Any:

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable
-from typing import Any, cast
+from typing import Any, assert_never, cast
 
 import msgspec
 
@@ -21,12 +21,13 @@ from muskox.core.life import Outcome, Raised, Returned
 from muskox.runtime.active import ActiveJob, SyncActiveJob
 from muskox.runtime.batches import Batch
 from muskox.runtime.children import Children, ChildTask, Told, place
+from muskox.runtime.kin import Kin
 from muskox.runtime.registry import Mode
 from muskox.runtime.run import Run
 from muskox.runtime.steps import StepKeeper
 from muskox.runtime.tell import Teller
 from muskox.runtime.threads import Threads
-from muskox.runtime.wire import Step
+from muskox.runtime.wire import Above, Branch, Said, Step
 
 __all__ = ["Attempt"]
 
@@ -132,18 +133,30 @@ class Attempt:
             data_limit=self._data_limit,
         )
         steps = self._teller.steps_of(run.lease)
-        return await self._children.run(task, lambda told: self._pass_on(run.lease, steps, told))
+        kin = self._teller.kin_of(run.lease)
+        return await self._children.run(task, lambda told: self._pass_on(run.lease, steps, kin, told))
 
-    async def _pass_on(self, lease: Lease, steps: StepKeeper, told: Told | Step) -> str | None:
-        if isinstance(told, Step):
-            return await _take_step(steps, told)
+    async def _pass_on(self, lease: Lease, steps: StepKeeper, kin: Kin, told: Said) -> str | None:
+        match told:
+            case Step():
+                return await _take_step(steps, told)
+            case Branch(jobs, named):
+                return msgspec.json.encode(await kin.add(jobs, named=named)).decode()
+            case Above():
+                return msgspec.json.encode(await kin.parents()).decode()
+            case Told():
+                await self._take(lease, told)
+                return None
+            case _:
+                assert_never(told)
+
+    async def _take(self, lease: Lease, told: Told) -> None:
         if told.progress is not None:
             self._teller.progress(lease, told.progress)
         for line in told.lines:
             self._teller.line(lease, line)
         if told.data is not None:
             await self._teller.update(lease, told.data)
-        return None
 
     def _seen(self, run: Run) -> Any:
         """What the processor sees of its run."""

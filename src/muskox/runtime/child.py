@@ -20,174 +20,35 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 from muskox.core import codec
 from muskox.core.binding import Binding, bind
-from muskox.core.errors import DataError, DeclarationError, LeaseLost, OptionError, StoreUnavailable
+from muskox.core.errors import DataError, DeclarationError
 from muskox.core.failure import Failure, FailureKind, describe
+from muskox.runtime.child_runs import AsyncChildJob, ChildJob
 from muskox.runtime.parent import die_with_parent
-from muskox.runtime.wire import HEADER, Answer, Begun, Broke, ChildTask, Ended, Step, ToChild, Told, Wire
+from muskox.runtime.wire import (
+    HEADER,
+    Answer,
+    Begun,
+    Broke,
+    ChildTask,
+    Ended,
+    FromChild,
+    Said,
+    ToChild,
+    Wire,
+)
 
-__all__ = ["AsyncChildJob", "ChildJob", "main"]
+__all__ = ["main"]
 
 MAIN = "__muskox_main__"
 """The name under which a program's own file is imported, so that its `if __name__ == "__main__"` does not run."""
 
 _QUIET_FD = 100
-
-
-class _Run:
-    """What both kinds of run have: the job as it was claimed, and whether to stop."""
-
-    def __init__(self, task: ChildTask, line: _Line) -> None:
-        self._job = task.job
-        self._attempts = task.attempts
-        self._limit = task.data_limit
-        self._line = line
-        self._lost = False
-
-    @property
-    def id(self) -> str:
-        return self._job.id
-
-    @property
-    def queue(self) -> str:
-        return self._job.queue
-
-    @property
-    def name(self) -> str:
-        return self._job.name
-
-    @property
-    def data(self) -> Any:
-        """The job's data as it was when the run began."""
-        return self._job.data
-
-    @property
-    def priority(self) -> int:
-        return self._job.priority
-
-    @property
-    def attempt(self) -> int:
-        """Which attempt this is, counted from 1."""
-        return self._job.attempt
-
-    @property
-    def attempts(self) -> int:
-        """How many attempts are allowed in all."""
-        return self._attempts
-
-    @property
-    def stalls(self) -> int:
-        return self._job.stalls
-
-    @property
-    def releases(self) -> int:
-        return self._job.releases
-
-    @property
-    def fence(self) -> int:
-        """A number that grows with every claim; hand it to systems that must refuse a late writer."""
-        return 0 if self._job.lease is None else self._job.lease.token
-
-    @property
-    def added_at(self) -> datetime:
-        return self._job.added_at
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the run has been told that it may no longer speak; a cancelled child is ended in any case."""
-        return self._lost
-
-    def complete(self, result: Any = None, *, within: Any) -> NoReturn:
-        """Refused: a child process never sees the store."""
-        raise OptionError(
-            "an isolated processor cannot complete its job in a transaction, as its process has no store; "
-            "leave isolated out, or return the result"
-        )
-
-    def _tell(self, told: Told | Step) -> str | None:
-        answer = self._line.ask(told)
-        if answer.lost:
-            self._lost = True
-            raise LeaseLost(
-                f"job {self.id} is no longer this run's; it was cancelled, removed or given to another worker"
-            )
-        if answer.trouble:
-            raise StoreUnavailable(answer.trouble)
-        if answer.wrong:
-            raise OptionError(answer.wrong)
-        return answer.value
-
-    def _lined(self, line: str) -> Told:
-        self._json(line, "log line")
-        return Told(lines=(str(line),))
-
-    def _json(self, value: Any, what: str) -> str:
-        return codec.encode(value, what, limit=self._limit)
-
-
-class ChildJob(_Run):
-    """The run, for a `def` processor in a child process; its verbs block until the worker has answered."""
-
-    def progress(self, value: Any) -> None:
-        """Tell how far the run is: a number or any small JSON value."""
-        self._tell(Told(progress=self._json(value, "progress")))
-
-    def log(self, line: str) -> None:
-        """Add a line to the job's log."""
-        self._tell(self._lined(line))
-
-    def update(self, data: Any) -> None:
-        """Replace the job's data, for later attempts to go on from."""
-        self._tell(Told(data=self._json(data, "data")))
-
-    def step(self, name: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Do a part of the work once; see `ActiveJob.step`."""
-        kept = self._tell(Step(name))
-        if kept is None:
-            try:
-                kept = self._json(work(*args, **kwargs), f"the result of step {name!r}")
-            except BaseException:
-                self._tell(Step(name, failed=True))
-                raise
-            self._tell(Step(name, kept))
-        return codec.decode(kept)
-
-
-class AsyncChildJob(_Run):
-    """The run, for an `async def` processor in a child process."""
-
-    async def progress(self, value: Any) -> None:
-        """Tell how far the run is: a number or any small JSON value."""
-        await asyncio.to_thread(self._tell, Told(progress=self._json(value, "progress")))
-
-    async def log(self, line: str) -> None:
-        """Add a line to the job's log."""
-        await asyncio.to_thread(self._tell, self._lined(line))
-
-    async def update(self, data: Any) -> None:
-        """Replace the job's data, for later attempts to go on from."""
-        await asyncio.to_thread(self._tell, Told(data=self._json(data, "data")))
-
-    async def step(self, name: str, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Do a part of the work once; see `ActiveJob.step`."""
-        kept = await asyncio.to_thread(self._tell, Step(name))
-        if kept is None:
-            try:
-                value = work(*args, **kwargs)
-                if isinstance(value, Awaitable):
-                    value = await value
-                kept = self._json(value, f"the result of step {name!r}")
-            except BaseException:
-                await asyncio.to_thread(self._tell, Step(name, failed=True))
-                raise
-            await asyncio.to_thread(self._tell, Step(name, kept))
-        return codec.decode(kept)
 
 
 class _Line:
@@ -203,10 +64,10 @@ class _Line:
         os.register_at_fork(after_in_child=sock.close)
         threading.Thread(target=self._read, name="muskox-line", daemon=True).start()
 
-    def send(self, message: Begun | Ended | Broke | Told | Step) -> None:
+    def send(self, message: FromChild) -> None:
         self._sock.sendall(self._wire.frame(message))
 
-    def ask(self, told: Told | Step) -> Answer:
+    def ask(self, told: Said) -> Answer:
         with self._turn:
             self.send(told)
             return self._answers.get()
@@ -268,7 +129,7 @@ def _perform(task: ChildTask, line: _Line) -> Ended | Broke:
             sys.path[:] = task.sys_path
         function, binding, final_on = _find(task.module, task.qualname, task.main_path)
         asynchronous = inspect.iscoroutinefunction(function)
-        run = (AsyncChildJob if asynchronous else ChildJob)(task, line)
+        run = (AsyncChildJob if asynchronous else ChildJob)(task, line.ask)
         try:
             args, kwargs = binding.arguments(task.job.data_text, run)
         except DataError as error:

@@ -22,11 +22,25 @@ from muskox.core.failure import Failure, FailureKind
 from muskox.core.life import Died, Outcome, Raised, Returned
 from muskox.core.seam import World
 from muskox.runtime.parent import Lifeline
-from muskox.runtime.wire import HEADER, Answer, Begun, Broke, ChildTask, Ended, FromChild, Step, Told, Wire
+from muskox.runtime.wire import (
+    HEADER,
+    Above,
+    Answer,
+    Begun,
+    Branch,
+    Broke,
+    ChildTask,
+    Ended,
+    FromChild,
+    Said,
+    Step,
+    Told,
+    Wire,
+)
 
 __all__ = ["ChildTask", "Children", "Tell", "Told", "place"]
 
-Tell = Callable[[Told | Step], Awaitable[str | None]]
+Tell = Callable[[Said], Awaitable[str | None]]
 """Does what a run tells to the store; `LeaseLost` and other errors of ours are raised in the run as well.
 
 Gives the kept result of a step that begins, None for all else.
@@ -183,7 +197,7 @@ class _Child:
             match message:
                 case Begun():
                     self.begun = True
-                case Told() | Step():
+                case Told() | Step() | Branch() | Above():
                     await self._send(await _ask(tell, message))
                 case Ended(result, unkept, memory):
                     self._count(memory)
@@ -304,7 +318,7 @@ async def _start(world: World, grace: float) -> _Child:
     return child
 
 
-async def _ask(tell: Tell, told: Told | Step) -> Answer:
+async def _ask(tell: Tell, told: Said) -> Answer:
     try:
         return Answer(value=await tell(told))
     except LeaseLost:

@@ -14,6 +14,7 @@ from typing import Any
 from muskox.core.errors import LeaseLost
 from muskox.core.job import Lease
 from muskox.core.life import Complete
+from muskox.runtime.kin import Kin
 from muskox.runtime.steps import StepKeeper
 from muskox.store.protocol import Note, Store
 
@@ -74,6 +75,10 @@ class Teller:
     def steps_of(self, lease: Lease) -> StepKeeper:
         """What keeps the steps of the run that has this lease."""
         return StepKeeper(partial(self._steps, lease), partial(self._keep_steps, lease), self.data_limit)
+
+    def kin_of(self, lease: Lease) -> Kin:
+        """What the run that has this lease knows of other jobs."""
+        return Kin(self._store, lease)
 
     async def _steps(self, lease: Lease) -> str | None:
         [job] = await self._store.get(lease.queue, [lease.job_id])

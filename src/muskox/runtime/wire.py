@@ -12,9 +12,24 @@ import msgspec
 
 from muskox.core.codec import DATA_LIMIT
 from muskox.core.failure import Failure
-from muskox.core.job import Job
+from muskox.core.job import Job, NewJob
 
-__all__ = ["HEADER", "Answer", "Begun", "Broke", "ChildTask", "Ended", "FromChild", "Step", "ToChild", "Told", "Wire"]
+__all__ = [
+    "HEADER",
+    "Above",
+    "Answer",
+    "Begun",
+    "Branch",
+    "Broke",
+    "ChildTask",
+    "Ended",
+    "FromChild",
+    "Said",
+    "Step",
+    "ToChild",
+    "Told",
+    "Wire",
+]
 
 HEADER = 4
 """Bytes of length in front of each message."""
@@ -68,6 +83,17 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
     failed: bool = False
 
 
+class Branch(msgspec.Struct, frozen=True, tag="branch"):
+    """The run adds jobs, with these ids where they are `named`. Wants an `Answer`, whose value is the jobs as JSON."""
+
+    jobs: tuple[NewJob, ...]
+    named: bool = False
+
+
+class Above(msgspec.Struct, frozen=True, tag="above"):
+    """The run asks for the parents of its job. Wants an `Answer`, whose value is these as JSON."""
+
+
 class Ended(msgspec.Struct, frozen=True, tag="ended"):
     """The processor returned. `memory` is what the child takes now, in bytes."""
 
@@ -84,7 +110,9 @@ class Broke(msgspec.Struct, frozen=True, tag="broke"):
 
 
 ToChild = ChildTask | Answer
-FromChild = Begun | Told | Step | Ended | Broke
+Said = Told | Step | Branch | Above
+"""What wants an `Answer`."""
+FromChild = Begun | Said | Ended | Broke
 
 T = TypeVar("T")
 

@@ -227,7 +227,7 @@ def retry(tx: Tx, id: str, limit: int) -> int:
 def flows(
     tx: Tx, ids: Sequence[str] | None = None, unended: bool = False, after: str | None = None, limit: int = 100
 ) -> FoundFlows:
-    """FoundFlows by their ids, or a page of them, latest first."""
+    """Flows by their ids, or a page of them, latest first."""
     if ids is not None:
         return FoundFlows([_record(row) for row in tx.all("flow_records", {"names": text(list(ids))})], None)
     values = {"before": _BEYOND if after is None else _read_cursor(after), "limit": limit}

@@ -145,7 +145,7 @@ FROM json_each(:waits) AS its
 WHERE muskox_jobs.seq = json_extract(its.value, '$[0]');
 
 -- name: end_flows
--- FoundFlows that are closed and whose jobs have all ended.
+-- Flows that are closed and whose jobs have all ended.
 UPDATE muskox_flows
 SET ended = :now, look = :look
 WHERE id IN (SELECT value FROM json_each(:flows)) AND open = 0 AND ended IS NULL AND total = completed + failed + cancelled

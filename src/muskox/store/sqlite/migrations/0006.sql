@@ -1,5 +1,5 @@
 -- readers: 0003
--- FoundFlows and batches: docs/decisions/flows.md. A job says in `flow` to which one it belongs, in `node` which node of it
+-- Flows and batches: docs/decisions/flows.md. A job says in `flow` to which one it belongs, in `node` which node of it
 -- it is, and in `waits` how many of its parents have not ended while it is blocked by them, else NULL.
 
 -- `kind`: 0 flow · 1 batch. `stopped`: it was cancelled as a whole. `look` is when clear looks whether it can go.
