@@ -249,9 +249,9 @@ async def test_fault_r09_the_audit_names_what_was_evicted_and_nothing_hangs(dama
 
 RIGHTS = (
     "+auth +hello +ping +select +info +time +eval +evalsha +publish +subscribe +wait +waitaof +exists +del +pexpire "
-    "+hget +hmget +hset +hsetnx +hdel +hincrby +hgetall +hscan +lindex +llen +lpop +lrange +ltrim +rpush "
-    "+sadd +srem +sismember +xadd +xrange +xtrim +zadd +zcard +zcount +zmscore +zrange +zrangebyscore +zrank +zrem "
-    "+zrevrange +zrevrank +zscore"
+    "+hget +hmget +hset +hsetnx +hdel +hexists +hincrby +hgetall +hscan +lindex +llen +lpop +lrange +ltrim +rpush "
+    "+sadd +srem +sismember +xadd +xrange +xtrim +zadd +zcard +zcount +zmscore +zpopmin +zrange "
+    "+zrangebylex +zrangebyscore +zrank +zrem +zrevrange +zrevrank +zscore"
 )
 """What docs/explanation/redis.md calls the least rights."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from muskox.core.job import Job, JobState
 from muskox.store.protocol import Finding
-from muskox.store.redis import schedules
+from muskox.store.redis import audit_keys, schedules
 from muskox.store.redis.ids import long, longs, short
 from muskox.store.redis.keys import Keys
 from muskox.store.redis.link import Link
@@ -29,6 +29,7 @@ _ENDED = {
     JobState.CANCELLED: "cancelled",
 }
 _NUMBERS = "WDBACFX"
+_KEYED = frozenset({JobState.WAITING, JobState.BLOCKED, JobState.ACTIVE})
 _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -60,20 +61,31 @@ class _Queue:
         self._places: dict[str, set[bytes]] = {}
         """Per kind of index what it holds, as it stands there."""
         self._figures: Counter[tuple[str, str]] = Counter()
+        self._lines_of_keys: dict[str, set[bytes]] = {}
+        self._by_key: Counter[tuple[str, JobState]] = Counter()
         self._keyed: dict[str, Job] = {}
         """The jobs that say that they have a dedup key."""
 
     async def look(self) -> list[Finding]:
-        for kind in ("delayed", "until", *_ENDED.values(), *(f"own-{kind}" for kind in _ENDED.values())):
+        for kind in ("delayed", "blocked", "until", *_ENDED.values(), *(f"own-{kind}" for kind in _ENDED.values())):
             self._places[kind] = set(await self._whole_set(f"{kind}:{self._name}"))
         self._places["line"] = {element async for element in self._lines()}
         self._places["active"] = await self._leases()
+        kept = await self._kept_of_keys()
         seen: set[str] = set()
         found = []
         async for id, record in self._records():
             seen.add(long(id))
             found += self._look_at(id, record)
-        return [*found, *self._look_back(seen), *await self._compare_figures(), *await self._look_at_keys(seen)]
+        active = sum(number for (state, _), number in self._figures.items() if state == JobState.ACTIVE.value)
+        unfit = audit_keys.compare(kept, self._lines_of_keys, self._by_key, active)
+        return [
+            *found,
+            *map(self._finding, unfit),
+            *self._look_back(seen),
+            *await self._compare_figures(),
+            *await self._look_at_keys(seen),
+        ]
 
     # --- reading -------------------------------------------------------------------
 
@@ -108,6 +120,18 @@ class _Queue:
         told = await self._link.ask(b"HGETALL", f"{self._keys.tag}{name}")
         return told if isinstance(told, dict) else dict(zip(told[::2], told[1::2], strict=True))
 
+    async def _kept_of_keys(self) -> audit_keys.Kept:
+        keys = await self._hash(f"keys:{self._name}")
+        names, times, idle = [
+            set(await self._whole_set(f"{kind}:{self._name}")) for kind in ("key-names", "key-times", "key-idle")
+        ]
+        for key in [key.decode() for key in keys.keys() | names]:
+            self._lines_of_keys[key] = set(await self._whole_set(f"key-line:{self._name}:{key}"))
+        limits = await self._hash("limits")
+        rule, active = limits.get(self._name.encode()), limits.get(f"{self._name}:active".encode())
+        walks = f"{self._name}:walk".encode() in limits
+        return audit_keys.Kept(keys, names, times, idle, rule, None if active is None else int(active), walks)
+
     async def _records(self) -> AsyncIterator[tuple[bytes, bytes]]:
         cursor: Any = b"0"
         while True:
@@ -128,10 +152,12 @@ class _Queue:
         self._figures[STATE[record[:1]].value, job.name] += 1
         if job.options.dedup is not None:
             self._keyed[name] = job
+        if job.key is not None and job.state in _KEYED:
+            self._by_key[job.key, job.state] += 1
         found = []
         if _UNREADABLE in job.data_text + (job.result_text or "") and _UNREADABLE.encode() not in record:
             found.append(self._finding("its record is damaged: its data or result is no text", name))
-        if not self._in_its_place(id, record, job.state):
+        if not self._in_its_place(id, record, job):
             found.append(self._finding(f"{job.state} and not where jobs of that state are kept", name))
         if job.state is JobState.ACTIVE and job.attempt < 1:
             found.append(self._finding("active without an attempt", name))
@@ -140,7 +166,11 @@ class _Queue:
             found.append(self._finding(f"{job.state} with a moment that does not fit", name))
         return found
 
-    def _in_its_place(self, id: bytes, record: bytes, state: JobState) -> bool:
+    def _in_its_place(self, id: bytes, record: bytes, job: Job) -> bool:
+        state = job.state
+        if state is JobState.BLOCKED:
+            in_line = job.key is None or record[1:8] + id in self._lines_of_keys.get(job.key, ())
+            return in_line and id in self._places["blocked"]
         if state is JobState.WAITING:
             return record[1:8] + id in self._places["line"]
         if state is JobState.ACTIVE:

@@ -73,6 +73,8 @@ class Hub:
         self._arm = arm
         self._bells: set[Bell] = set()
         self._armed: set[str] = set()
+        self._moments: dict[str, float] = {}
+        """When more of a queue may start, by our own clock, where that is a matter of time."""
         self._heard = 0
         self._listening = False
         self._wanted = asyncio.Event()
@@ -103,6 +105,33 @@ class Hub:
         """Take note that the flags of queues were set by a step, unless a hint may have been given since."""
         if mark == self._heard and self._listening:
             self._armed.update(queues)
+
+    def wake_in(self, queues: Sequence[str], waits: dict[int, int]) -> None:
+        """Take note in how many µs more of a queue may start, by its place from 1; of all others it is not known."""
+        for place, queue in enumerate(queues, 1):
+            if place in waits:
+                self._moments[queue] = self._world.monotonic() + waits[place] / 1e6
+            else:
+                self._moments.pop(queue, None)
+
+    async def wait(self, queues: Sequence[str], seconds: float) -> None:
+        """Return when jobs of the queues may be claimed, as by a bell, or when it is known that more may start."""
+        bell = self.bell(queues)
+        nearest = min((queue for queue in queues if queue in self._moments), key=self._moments.__getitem__, default="")
+        if not nearest:
+            return await bell.wait(seconds)
+        alarm = self._world.spawn(self._ring_when_more(bell, nearest), name="muskox-redis-alarm")
+        try:
+            await bell.wait(seconds)
+        finally:
+            alarm.cancel()
+
+    async def _ring_when_more(self, bell: Bell, queue: str) -> None:
+        moment = self._moments[queue]
+        await self._world.sleep(max(0.0, moment - self._world.monotonic()))
+        if self._moments.get(queue) == moment:
+            del self._moments[queue]
+        bell.ring()
 
     async def close(self) -> None:
         """End the tasks; those who still wait do so until their time is over."""

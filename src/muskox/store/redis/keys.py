@@ -5,7 +5,8 @@ One hash tag holds a store together, made of its prefix: every key begins with
 concerns several queues is still one step. A queue's name has no colon, an id or a job name
 comes last, so no two things share a key.
 
-    {p}:meta             hash    figures (stamp, clock, next event, turn of the aged), layout
+    {p}:meta             hash    figures (stamp, clock, next event, turn of the aged), layout, whether there are limits
+                                 or keys, and by how much the clock was set back
     {p}:queues           zset    queues in the order of their making
     {p}:paused           set     queues from which nothing is claimed
     {p}:idle             hash    queues (and "!" for events) in which somebody waits for a hint
@@ -25,6 +26,13 @@ comes last, so no two things share a key.
     {p}:completed:Q …    zset    ids by end; failed, cancelled; own-… for those with a time of their own
     {p}:until:Q          zset    ids of the latter by the moment they are cleared
     {p}:log:Q:ID         list    moment and text
+    {p}:blocked:Q        zset    ids of blocked jobs by when they were added
+    {p}:limits           hash    of queues: Q → what holds, Q:active, Q:bucket, Q:walk; see lua/buckets.lua
+    {p}:keys:Q           hash    key → how it stands; see lua/keyed.lua
+    {p}:key-names:Q      zset    its keys, in order
+    {p}:key-line:Q:KEY   zset    stamp and id of the blocked jobs of a key, by priority
+    {p}:key-times:Q      zset    keys by the moment from which more of their jobs may stand in line
+    {p}:key-idle:Q       zset    keys without jobs by the moment from which nothing of them is to be kept
     {p}:dedup:Q          hash    dedup key → the job that had it last, and for how long
     {p}:dedup-look:Q     zset    the keys by when clear looks at them
     {p}:later:Q          hash    id → what is to be added when that job has ended

@@ -11,10 +11,15 @@ import msgspec
 
 from muskox.core.errors import OptionError
 from muskox.core.job import JobState
+from muskox.core.limits import NO_LIMITS
 from muskox.store.protocol import LogLine, NameCount, QueueCounts, Standing, WorkerRecord
+from muskox.store.redis.ids import long, packable
+from muskox.store.redis.limits import key_state, queue_limits
 from muskox.store.redis.records import Reader
 
-__all__ = ["ALIVE", "counts", "log_lines", "read_cursor", "standing", "workers", "write_cursor"]
+__all__ = [
+    "ALIVE", "counts", "log_lines", "page_end", "place_after", "read_cursor", "standing", "workers", "write_cursor",
+]  # fmt: skip
 
 ALIVE = 30_000_000
 """A worker whose last beat is older than so many microseconds is not counted as live."""
@@ -40,7 +45,8 @@ def standing(queue: str, id: str, answer: Sequence[Any]) -> Standing | None:
     """Where a job stands from the answer of `standing.lua`."""
     if not answer:
         return None
-    record, now, paused, higher, earlier, lease_until = answer
+    record, now, paused, higher, earlier, lease_until, shown, key, holders = answer
+    limits = queue_limits(queue, now, shown) if shown else None
     return Standing(
         Reader(queue).job(id, record),
         now,
@@ -48,6 +54,9 @@ def standing(queue: str, id: str, answer: Sequence[Any]) -> Standing | None:
         higher,
         earlier,
         int(float(lease_until)) if lease_until else None,
+        limits,
+        key_state(NO_LIMITS if limits is None else limits.limits, key) if key else None,
+        tuple(map(long, holders)),
     )
 
 
@@ -94,12 +103,31 @@ def log_lines(kept: Sequence[bytes], first: int) -> list[LogLine]:
 _Line = tuple[int, int, int, int, str, str]
 _Score = tuple[int, str]
 _BEYOND = 2**53
+_IDS = {6: 4, 2: 1}
+"""Where the id is in either."""
+
+
+def place_after(ended: Sequence[Any] | None) -> list[Any] | bool:
+    """Where a page goes on, as `find.lua` takes it."""
+    if not ended:
+        return False
+    its = list(ended)
+    its[_IDS[len(its)]] = packable(its[_IDS[len(its)]])
+    return its
+
+
+def page_end(told: Sequence[Any]) -> list[Any]:
+    """Where a page ended, from what `find.lua` told of it."""
+    at = _IDS[len(told)]
+    return [
+        part if not isinstance(part, bytes) else long(part) if place == at and part else part.decode()
+        for place, part in enumerate(told)
+    ]
 
 
 def write_cursor(state: int, ended: Sequence[Any]) -> str:
     """A cursor as text: the place among the asked states, and what `find.lua` said of the end of its page."""
-    figures = [figure.decode() if isinstance(figure, bytes) else figure for figure in ended]
-    return base64.urlsafe_b64encode(msgspec.msgpack.encode([state, figures])).decode().rstrip("=")
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode([state, list(ended)])).decode().rstrip("=")
 
 
 def read_cursor(text: str, states: Sequence[JobState]) -> tuple[int, list[Any] | None]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
+
+from muskox.core.job import JobState
 from muskox.store.protocol import Added, Packed
 from muskox.store.redis.dedup import rule
 from muskox.store.redis.ids import long, packable
@@ -39,9 +42,14 @@ def travelling(one: Packed) -> tuple[Any, ...]:
     return job.queue, packable(job.id), letter, head, job.result_text or "", job.data_text, one.arrival_us, lines, its
 
 
-def adopted(jobs: Sequence[Packed], known: dict[int, bytes]) -> list[Added]:
-    """The answers to jobs; `known` are the records of those that were there, by their places from 1."""
+def adopted(jobs: Sequence[Packed], answer: Sequence[Any]) -> list[Added]:
+    """The answers to jobs from that of `adopt.lua`."""
+    blocked, waiting, told = answer
+    known = dict(zip(told[::2], told[1::2], strict=True))
+    states = dict.fromkeys(blocked, JobState.BLOCKED) | dict.fromkeys(waiting, JobState.WAITING)
     return [
-        Added(Reader(one.job.queue).job(one.job.id, known[place]), False) if place in known else Added(one.job, True)
+        Added(Reader(one.job.queue).job(one.job.id, known[place]), False)
+        if place in known
+        else Added(msgspec.structs.replace(one.job, state=states.get(place, one.job.state)), True)
         for place, one in enumerate(jobs, 1)
     ]

@@ -16,6 +16,7 @@ __all__ = ["NAMES", "Script", "script"]
 
 NAMES = (
     "add", "add_once", "adopt", "annotate", "beat", "cancel", "claim", "clear", "counts", "events", "find", "fire",
+    "hold", "keys", "limit", "limit_key", "limits",
     "listen", "pack", "pause", "promote", "promote_due", "publish", "put_schedules", "recover", "remove", "renew",
     "retry", "schedules", "settle", "standing", "update",
 )  # fmt: skip

@@ -10,7 +10,7 @@ import msgspec
 from muskox.core import life
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Lease
-from muskox.core.life import Complete, Settlement
+from muskox.core.life import Complete, Hold, Settlement
 from muskox.store.protocol import Note
 from muskox.store.redis.dedup import ended
 from muskox.store.redis.ids import Seen, packable, shorts
@@ -75,21 +75,23 @@ def _together(queue: str, done: list[Complete], seen: Seen) -> tuple[Any, ...]:
 
 
 def _alone(one: Settlement) -> tuple[Any, ...]:
-    """queue, kind, id, fence, µs to keep or wait, failure, result, what the fact says more, whether it is a stall."""
+    """queue, kind, id, fence, µs to keep or wait, failure, result, what the fact says more, whether it is a stall, and
+    what is held.
+    """
     lease = one.lease
     about = lease.queue, type(one).__name__.lower(), packable(lease.job_id), lease.token
     match one:
         case life.Complete(_, result, unkept, keep):
-            return (*about, _keep(keep), failure_text(unkept), result or "", "", 0)
+            return (*about, _keep(keep), failure_text(unkept), result or "", "", 0, "")
         case life.Fail(_, failure, keep):
             text = failure_text(failure)
-            return (*about, _keep(keep), text, "", text, int(failure.kind is FailureKind.STALLED))
+            return (*about, _keep(keep), text, "", text, int(failure.kind is FailureKind.STALLED), "")
         case life.Retry(_, delay, failure):
-            return (*about, _wait(delay), failure_text(failure), "", _retrying(failure, delay), 0)
+            return (*about, _wait(delay), failure_text(failure), "", _retrying(failure, delay), 0, "")
         case life.Stall(_, delay, failure):
-            return (*about, _wait(delay), failure_text(failure), "", "", 1)
-        case life.Release():
-            return (*about, 0, "", "", "", 0)
+            return (*about, _wait(delay), failure_text(failure), "", "", 1, "")
+        case life.Release(_, delay, hold):
+            return (*about, _wait(delay), "", "", "", 0, "" if hold is Hold.JOB else hold.value)
 
 
 def fences(leases: Sequence[Lease]) -> bytes:

@@ -40,10 +40,10 @@ from muskox.store.redis import dedup, looks, moving, schedules, settle
 from muskox.store.redis.audit import audit
 from muskox.store.redis.hub import EVENTS, Hub
 from muskox.store.redis.ids import Seen, long, packable, short
+from muskox.store.redis.limits import LimitSteps
 from muskox.store.redis.location import Location, parse
 from muskox.store.redis.records import LETTER, Reader, added, events, groups
 from muskox.store.redis.server import check, check_layout
-from muskox.store.redis.steps import Steps
 from muskox.store.redis.trouble import outside
 
 __all__ = ["RedisStore", "connect"]
@@ -63,7 +63,7 @@ def connect(url: str, world: World) -> RedisStore:
     return RedisStore(parse(url), world)
 
 
-class RedisStore(Steps):
+class RedisStore(LimitSteps):
     """A store on a Redis or Valkey server. Belongs to the event loop in which it is opened."""
 
     traits = Traits(loop_bound=True, within=False)
@@ -122,12 +122,13 @@ class RedisStore(Steps):
         asked = worker, int(lease * 1_000_000), limit, ticket, wanted
         while True:
             mark = self._hub.mark()
-            more, places, found = await self._step("claim", asked)
+            more, places, found, wakes = await self._step("claim", asked)
             # Where nothing was found but what cancelled jobs left behind, there may be jobs beyond it.
             if found or not more:
                 break
         if len(found) < 2 * limit and not more:
             self._hub.armed(queues, mark)
+            self._hub.wake_in(queues, dict(zip(wakes[::2], wakes[1::2], strict=True)))
         ids, records = self._seen.read(found[::2]), found[1::2]
         if not places:
             read = Reader(queues[0]).job
@@ -189,11 +190,13 @@ class RedisStore(Steps):
 
     async def _move(self, verb: str, selection: Selection) -> int:
         """Move what the selection has in states that allow it, in as many steps as its size needs."""
-        asked = selection.states or tuple(JobState)
+        # Blocked ones first: those that wait in line make room for them when they go.
+        asked = sorted(selection.states or JobState, key=lambda state: state is not JobState.BLOCKED)
         states = "".join(LETTER[state] for state in asked if verb == "remove" or state in MOVES[verb])
         if not states or selection.limit < 1:
             return 0
-        total, position = 0, (1, 1, 0)
+        total: int = 0
+        position: tuple[Any, ...] = (1, 1, 0)
         while position[0] and total < selection.limit:
             ids = False if selection.ids is None else [packable(id) for id in selection.ids]
             names = list(selection.names) or False
@@ -218,8 +221,7 @@ class RedisStore(Steps):
     async def adopt(self, jobs: Sequence[Packed]) -> list[Added]:
         if not jobs:
             return []
-        known = await self._lasting_step("adopt", [moving.travelling(one) for one in jobs])
-        return moving.adopted(jobs, dict(zip(known[::2], known[1::2], strict=True)))
+        return moving.adopted(jobs, await self._lasting_step("adopt", [moving.travelling(one) for one in jobs]))
 
     # --- schedules ---------------------------------------------------------------
 
@@ -256,12 +258,10 @@ class RedisStore(Steps):
         names, reader, jobs = list(selection.names) or False, Reader(selection.queue), list[Job]()
         while place < len(states) and len(jobs) < selection.limit:
             left = selection.limit - len(jobs)
-            after_id = [packable(part) if isinstance(part, str) else part for part in ended or ()]
-            asked = (selection.queue, LETTER[states[place]], names, left, after_id or False)
+            asked = (selection.queue, LETTER[states[place]], names, left, looks.place_after(ended))
             rows, end = await self._step("find", asked)
             jobs += [reader.job(long(id), record) for id, record in zip(rows[::2], rows[1::2], strict=True)]
-            place, ended = (place, end) if end else (place + 1, None)
-            ended = ended and [long(part) if isinstance(part, bytes) else part for part in ended]
+            place, ended = (place, looks.page_end(end)) if end else (place + 1, None)
         return Found(jobs, looks.write_cursor(place, ended or []) if place < len(states) else None)
 
     async def _find_by_ids(self, selection: Selection, ids: Sequence[str]) -> list[Job]:
@@ -299,7 +299,7 @@ class RedisStore(Steps):
     # --- hints, events, workers --------------------------------------------------
 
     async def wait(self, queues: Sequence[str], *, seconds: float) -> None:
-        await self._hub.bell(queues).wait(seconds)
+        await self._hub.wait(queues, seconds)
 
     async def _arm(self, queues: Sequence[str]) -> list[str]:
         return [queue.decode() for queue in await self._step("listen", list(queues))]

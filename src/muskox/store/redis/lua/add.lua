@@ -1,5 +1,7 @@
 -- add.lua · store new jobs in the order given, all of them; known ids are left as they are
 -- needs  records
+-- needs  buckets
+-- needs  keyed
 -- needs  ties
 -- needs  adding
 -- ASKED  per group of jobs alike: queue, name, priority, delay in µs, attempts, max_stalls, options,

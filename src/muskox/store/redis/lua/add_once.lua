@@ -1,6 +1,8 @@
 -- add_once.lua · store new jobs of which some have a dedup key; all of them, but for those whose key another job has
 -- needs  records
 -- needs  lines
+-- needs  buckets
+-- needs  keyed
 -- needs  ties
 -- needs  adding
 -- needs  dedup

@@ -1,26 +1,23 @@
 -- adopt.lua · store jobs of another store as they are there; known ids are left as they are
 -- needs  records
 -- needs  lines
+-- needs  buckets
+-- needs  keyed
 -- needs  ties
 -- needs  adding
 -- needs  dedup
 -- ASKED  per job: queue, id, state, head, result, data, arrival, lines of its log (moment and text in turn), its rule
 --        where it has a dedup key (see dedup.lua) or false
--- RETURNS  number (from 1) and record of each job whose id was known
+-- RETURNS  the numbers (from 1) of those that are blocked here, and of those that wait; then number and record of each
+--          job whose id was known
 
 begin()
-local known = {}
+local known, put_as = {}, { B = {}, W = {} }
 
 -- Put a job where its state keeps it; gives state and stamp for its record.
 local function put(queue, id, state, head, arrival)
-  if state == 'W' and is_tied(head) then return arrive(queue, id, head, arrival) end
-  if state == 'W' then
-    local place, line = seven(take_stamps(1)), line_of(head)
-    call('ZADD', P .. 'early:' .. queue .. ':' .. line, arrival, place .. id)
-    call('ZADD', P .. 'open:' .. queue, head[PRIORITY], line)
-    woken[queue] = true
-    return state, place
-  elseif state == 'D' then
+  if state == 'W' or state == 'B' then return arrive(queue, id, head, arrival) end
+  if state == 'D' then
     call('ZADD', P .. 'delayed:' .. queue, head[DUE], id)
   elseif head[CLEAR_AT] > 0 then
     call('ZADD', P .. 'own-' .. ENDED_KEY[state] .. queue, head[ENDED], id)
@@ -49,6 +46,7 @@ for number, job in ipairs(ASKED) do
     local stamp7
     state, stamp7 = put(queue, id, state, head, arrival)
     call('HSET', jobs, id, seal(state, stamp7, head, result, data))
+    if put_as[state] then put_as[state][#put_as[state] + 1] = number end
     for i = 1, #lines, 2 do
       call('RPUSH', P .. 'log:' .. queue .. ':' .. id, seven(lines[i]) .. lines[i + 1])
     end
@@ -67,4 +65,4 @@ end
 
 tell_run()
 finish()
-return known
+return { put_as.B, put_as.W, known }

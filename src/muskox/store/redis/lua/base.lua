@@ -37,6 +37,10 @@ local NUMBER = { W = 0, D = 1, B = 2, A = 3, C = 4, F = 5, X = 6 }
 local ENDED_KEY = { C = 'completed:', F = 'failed:', X = 'cancelled:' }
 
 local now, event, turn
+-- Whether any queue of the store has limits, holds or keys; where none has, nobody looks for them.
+local limited
+-- A clock that is never set back: now, and all that the clock was set back by up to now. Limits go by it.
+local steady, set_back
 local clock, stamp, first_event
 -- What is done before a step's end, while facts can be told and figures be counted.
 local endings = {}
@@ -59,7 +63,8 @@ end
 
 -- Reads clock and counters; for a step that only looks all is left as it is.
 local function begin(only_looks)
-  local kept = call('HGET', META, 'figures')
+  local kept, has_limits, back = unpack(call('HMGET', META, 'figures', 'limited', 'set_back'))
+  limited, set_back = has_limits == '1', tonumber(back or 0)
   if kept then
     stamp, clock, event, turn = struct.unpack('>I7I7I7I1', kept)
   else
@@ -74,11 +79,16 @@ local function begin(only_looks)
   end
   if now < clock then
     if clock - now > SET_BACK then
-      if not only_looks then shift_leases(clock - now) end
+      set_back = set_back + clock - now
+      if not only_looks then
+        shift_leases(clock - now)
+        call('HSET', META, 'figures', struct_pack('>I7I7I7I1', stamp, now, event, turn), 'set_back', format('%.0f', set_back))
+      end
     else
       now = clock
     end
   end
+  steady = now + set_back
 end
 
 -- Takes `count` stamps and gives the first: greater than all before, and not behind the clock.
@@ -118,6 +128,20 @@ local function count(queue, name, from, to, number)
   if to then its[NUMBER[to] .. name] = (its[NUMBER[to] .. name] or 0) + number end
 end
 
+local woken = {}
+
+-- Keep up how many jobs run of a queue that limits them, which keeps that figure and no other queue does.
+local function count_slots(queue, its)
+  local active = 0
+  for field, number in pairs(its) do
+    if byte(field, 1) == 51 then active = active + number end
+  end
+  if active ~= 0 and call('HEXISTS', P .. 'limits', queue .. ':active') == 1 then
+    call('HINCRBY', P .. 'limits', queue .. ':active', active)
+    if active < 0 then woken[queue] = true end
+  end
+end
+
 -- Writes what was counted.
 local function write_counts()
   for queue, its in pairs(deltas) do
@@ -125,6 +149,7 @@ local function write_counts()
     for field, number in pairs(its) do
       if number ~= 0 then call('HINCRBY', key, field, number) end
     end
+    if limited then count_slots(queue, its) end
   end
   deltas = {}
 end
@@ -178,8 +203,6 @@ end
 -- Per name and priority there is a list of stamp and id, in order; jobs that arrive with a moment of the past, as
 -- those do that became due, stand in a small sorted set beside it. A job that leaves the line by hand leaves its
 -- element behind, which is known by its stamp.
-
-local woken = {}
 
 local function line_of(head)
   return format('%d:', head[PRIORITY]) .. head[NAME]

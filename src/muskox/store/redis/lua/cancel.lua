@@ -2,6 +2,8 @@
 -- needs  records
 -- needs  lines
 -- needs  leases
+-- needs  buckets
+-- needs  keyed
 -- needs  ties
 -- needs  walk
 -- needs  adding

@@ -2,21 +2,21 @@
 -- needs  records
 -- needs  lines
 -- needs  leases
+-- needs  buckets
+-- needs  keyed
+-- needs  ties
+-- needs  picking
 -- ASKED  worker, lease in µs, limit, ticket, then per want: queue, names or false, stalls allowed by name or false
 -- RETURNS  1 when more may wait behind what was skipped, number of the want of each job (empty: all of the first),
---          id and record of each job in turn
+--          id and record of each job in turn, and by the number of a want in how many µs more of it may start, where
+--          that is a matter of time
 -- May run without memory to spare: what is claimed can then be settled, which makes room.
 
--- One claim in so many goes to the job of its queue that has waited longest, once it has waited so long.
-local AGED_TURN, AGED_AFTER, MOST_LEVELS = 20, 10000000, 64
--- So many elements that were left behind are skipped at most.
-local MOST_SKIPPED = 2000
 -- A worker has two claims on their way at most.
 local TICKETS = 4
 
 local worker, lease, limit, ticket, wants = ASKED[1], ASKED[2], ASKED[3], ASKED[4], ASKED[5]
 local tickets = P .. 'tickets:' .. worker
-local skipped = 0
 
 begin()
 
@@ -43,242 +43,107 @@ local function give_again(said)
       end
     end
   end
-  return { 0, places, flat }
+  return { 0, places, flat, {} }
 end
 
--- --- lines --------------------------------------------------------------------------
+-- --- limits -------------------------------------------------------------------------
 
--- Which names of a want are wanted: a set, or nil for all.
-local function names_of(want)
-  if not want[2] then return nil end
-  local wanted = {}
-  for _, name in ipairs(want[2]) do wanted[name] = true end
-  return wanted
-end
-
-local function add_wanted(lines, open, wanted)
-  for i = 1, #open, 2 do
-    local line = open[i]
-    if not wanted or wanted[sub(line, string.find(line, ':', 1, true) + 1)] then
-      lines[#lines + 1] = { line, tonumber(open[i + 1]) }
+-- Find out how many jobs of each want may start; whether there are keys to look at yet.
+local function look_at_limits()
+  local keys_left = false
+  for _, want in ipairs(wants) do
+    want.room = math.huge
+    if limited then
+      want.limits = read_limits(want[1])
+      want.room = may_start(want.limits)
+      keys_left = look_at_keys(want[1], want.limits.walk) or keys_left
     end
   end
+  for _, ring in ipairs(ring_list) do let_in(ring) end
+  return keys_left
 end
 
--- The wanted lines of a queue by priority, { line, priority }: as many as there may be jobs to claim, since each has
--- one at least. Also whether there are more.
-local function open_lines(want)
-  local queue, wanted, lines, first = want[1], names_of(want), {}, 0
-  if call('SISMEMBER', P .. 'paused', queue) == 1 then return lines, false end
-  while #lines < limit do
-    local open = call('ZREVRANGE', P .. 'open:' .. queue, first, first + CHUNK - 1, 'WITHSCORES')
-    add_wanted(lines, open, wanted)
-    first = first + CHUNK
-    if #open < 2 * CHUNK then return lines, false end
+-- The heads of picks that have a key, by their places, and the keys.
+local function keyed_of(vs)
+  local known, heads, keys = {}, {}, {}
+  for i, v in ipairs(vs) do
+    local a, b, c = byte(v, 9, 11)
+    local text = sub(v, 16, 15 + a * 65536 + b * 256 + c)
+    local head = known[text]
+    if not head then head = unpack_text(text); known[text] = head end
+    if (head[KEY] or '') ~= '' then heads[i], keys[#keys + 1] = head, head[KEY] end
   end
-  return lines, true
+  return heads, keys
 end
 
--- The wanted lines of the lowest priorities, lowest last.
-local function lowest_lines(want, lines, are_more)
-  if are_more then
-    lines = {}
-    add_wanted(lines, call('ZRANGE', P .. 'open:' .. want[1], 0, MOST_LEVELS - 1, 'WITHSCORES'), names_of(want))
-    table.sort(lines, function(one, other) return one[2] > other[2] end)
-  end
-  return lines
-end
-
--- The keys of a line: its list, and the sorted set of those that arrived with a moment of the past.
-local function keys_of(queue, line)
-  local name = queue .. ':' .. line
-  return P .. 'line:' .. name, P .. 'early:' .. name
-end
-
-local function close_if_empty(queue, line, list, early)
-  if call('EXISTS', list, early) == 0 then call('ZREM', P .. 'open:' .. queue, line) end
-end
-
--- Adds those of the elements that still wait to the picks; gives how many.
-local function keep_waiting(queue, elements, picks)
-  local ids, vs, found = picks.ids, picks.vs, #picks.ids
-  local before = found
-  for first = 1, #elements, CHUNK do
-    local some = {}
-    for i = first, math.min(first + CHUNK - 1, #elements) do some[#some + 1] = sub(elements[i], 8) end
-    for i, v in ipairs(call('HMGET', P .. 'jobs:' .. queue, unpack(some))) do
-      if is_waiting_at(v, sub(elements[first + i - 1], 1, 7)) then
-        found = found + 1
-        ids[found], vs[found] = some[i], v
-      end
+-- Add those picks of a want that their keys let start to `chosen`; all others are blocked again. Gives how many.
+local function sift(want, picks, chosen)
+  local heads, keys = keyed_of(picks.vs)
+  local ring, back = #keys > 0 and ring_of(want[1]), {}
+  if ring then read_keys(ring, keys) end
+  for i, id in ipairs(picks.ids) do
+    local head = heads[i]
+    if not head or start_of_key(change_key(ring, head[KEY])) then
+      chosen.ids[#chosen.ids + 1], chosen.vs[#chosen.vs + 1] = id, picks.vs[i]
+    else
+      back[#back + 1] = i
     end
   end
-  skipped = skipped + #elements - (found - before)
-  return found - before
-end
-
--- Takes at most `need` elements from the front of one line.
-local function take_from_line(queue, line, need, picks)
-  local list, early = keys_of(queue, line)
-  if call('EXISTS', early) == 1 then return nil end
-  local taken = 0
-  while taken < need and skipped < MOST_SKIPPED do
-    local elements = call('LPOP', list, need - taken)
-    if not elements then break end
-    taken = taken + keep_waiting(queue, elements, picks)
+  local ids, names, attempts = {}, {}, {}
+  for number = #back, 1, -1 do
+    local i = back[number]
+    local head = heads[i]
+    send_back(ring, ring.its[head[KEY]], picks.ids[i], picks.vs[i], head)
+    ids[number], names[number], attempts[number] = picks.ids[i], head[NAME], head[ATTEMPT] or 0
   end
-  close_if_empty(queue, line, list, early)
-  return taken
+  tell(want[1], 'blocked', ids, names, attempts)
+  want.room, skipped = want.room + #back, skipped + #back
+  return #picks.ids - #back, #back
 end
 
--- The fronts of several lines of one priority and of the early ones beside them, each as a list of
--- { place, stamp of arrival, element, is early } and whether there may be more behind it.
-local function peek_fronts(queue, lines, need)
-  local fronts, size = {}, math.max(4, math.min(CHUNK, 2 * math.ceil(need / #lines)))
-  for place, line in ipairs(lines) do
-    local list, early = keys_of(queue, line[1])
-    local elements, due = call('LRANGE', list, 0, size - 1), call('ZRANGE', early, 0, size - 1, 'WITHSCORES')
-    if #elements > 0 then
-      local front = { at = 1, place = place, elements = elements, more = #elements == size, early = false }
-      fronts[#fronts + 1] = front
+-- What is claimed: picks, and with them those that keys let into the line for them.
+local function choose()
+  if not limited then return pick(wants, limit) end
+  local chosen, taken, all_seen = {}, 0, true
+  for place in ipairs(wants) do chosen[place] = { ids = {}, vs = {} } end
+  repeat
+    local picks, _, its_all_seen = pick(wants, limit - taken)
+    local again = 0
+    for place, want in ipairs(wants) do
+      local number, back = sift(want, picks[place], chosen[place])
+      taken, again = taken + number, again + back
     end
-    if #due > 0 then
-      local front = { at = 1, place = place, elements = {}, arrivals = {}, more = #due == 2 * size, early = true }
-      for i = 1, #due, 2 do
-        front.elements[(i + 1) / 2], front.arrivals[(i + 1) / 2] = due[i], seven(tonumber(due[i + 1]))
-      end
-      fronts[#fronts + 1] = front
-    end
+    for _, ring in ipairs(ring_list) do again = again + let_in(ring) end
+    all_seen = its_all_seen
+  until taken >= limit or again == 0 or skipped >= MOST_SKIPPED
+  return chosen, taken, all_seen
+end
+
+-- Take note that so many jobs of a want start.
+local function use_up(want, number)
+  local its = want.limits
+  its.active = its.active + number
+  if its.interval > 0 then
+    its.empty = without_tokens(its.empty, its.interval, its.size, number)
+    keep_bucket(want[1], its)
   end
-  return fronts
 end
 
--- Merges fronts by arrival until enough are found or one of them must be looked at again.
-local function merge_fronts(fronts, need)
-  local elements = {}
-  while #elements < need do
-    local best, first
-    for _, front in ipairs(fronts) do
-      local element = front.elements[front.at]
-      if element then
-        local arrival = front.early and front.arrivals[front.at] or sub(element, 1, 7)
-        if not best or arrival < first or (arrival == first and front.early) then best, first = front, arrival end
-      elseif front.more then
-        return elements
-      end
-    end
-    if not best then break end
-    elements[#elements + 1] = best.elements[best.at]
-    best.at = best.at + 1
-  end
-  return elements
-end
-
--- Takes at most `need` jobs from lines of one priority.
-local function take_merged(queue, lines, need, picks)
-  local taken = 0
-  while taken < need and skipped < MOST_SKIPPED do
-    local fronts = peek_fronts(queue, lines, need - taken)
-    local elements = merge_fronts(fronts, need - taken)
-    if #elements == 0 then break end
-    for _, front in ipairs(fronts) do
-      local list, early = keys_of(queue, lines[front.place][1])
-      if front.at > 1 and front.early then
-        call('ZREM', early, unpack(front.elements, 1, front.at - 1))
-      elseif front.at > 1 then
-        call('LPOP', list, front.at - 1)
-      end
-      close_if_empty(queue, lines[front.place][1], list, early)
-    end
-    taken = taken + keep_waiting(queue, elements, picks)
-  end
-  return taken
-end
-
--- --- picking ------------------------------------------------------------------------
-
--- Takes at most `need` jobs of a queue, higher priority first, then by arrival.
-local function take_next(queue, lines, need, picks)
-  local taken, at = 0, 1
-  while at <= #lines and taken < need and skipped < MOST_SKIPPED do
-    local last = at
-    while lines[last + 1] and lines[last + 1][2] == lines[at][2] do last = last + 1 end
-    local more = last == at and take_from_line(queue, lines[at][1], need - taken, picks)
-    if not more then
-      local same = {}
-      for i = at, last do same[#same + 1] = lines[i] end
-      more = take_merged(queue, same, need - taken, picks)
-    end
-    taken = taken + more
-    at = last + 1
-  end
-  return taken
-end
-
--- The job that has waited longest of the lowest levels, taken if it has waited long enough.
-local function take_oldest(queue, lines, picks)
-  local oldest
-  for i = #lines, math.max(1, #lines - MOST_LEVELS + 1), -1 do
-    trim_line(queue, lines[i][1])
-    local list, early = keys_of(queue, lines[i][1])
-    local element, due = call('LINDEX', list, 0), call('ZRANGE', early, 0, 0, 'WITHSCORES')
-    local arrival = element and number_of(sub(element, 1, 7))
-    if due[1] and (not arrival or tonumber(due[2]) <= arrival) then
-      element, arrival = due[1], tonumber(due[2])
-    end
-    if element and (not oldest or arrival < oldest.arrival) then
-      oldest = { arrival = arrival, element = element, is_early = element == due[1], line = lines[i][1] }
-    end
-  end
-  if not oldest or oldest.arrival > now - AGED_AFTER then return 0 end
-  local list, early = keys_of(queue, oldest.line)
-  if oldest.is_early then call('ZREM', early, oldest.element) else call('LPOP', list) end
-  close_if_empty(queue, oldest.line, list, early)
-  return keep_waiting(queue, { oldest.element }, picks)
-end
-
-local function has_levels(lines)
-  return #lines > 1 and lines[1][2] ~= lines[#lines][2]
-end
-
--- Picks by the number of the want: aged ones first, then each queue in its turn.
-local function pick()
-  local picks, lines, more_lines, open, taken = {}, {}, {}, {}, 0
+-- Have a hint given by whoever makes a job wait, but of queues that are held for some time; gives when more may start.
+local function listen()
+  local wakes = {}
   for place, want in ipairs(wants) do
-    lines[place], more_lines[place] = open_lines(want)
-    picks[place] = { ids = {}, vs = {} }
-    if #lines[place] > 0 then open[#open + 1] = place end
-  end
-  local aged = floor((turn + limit) / AGED_TURN)
-  for _, place in ipairs(open) do
-    local low = aged > taken and lowest_lines(wants[place], lines[place], more_lines[place])
-    if low and (has_levels(low) or more_lines[place]) then
-      for _ = taken + 1, aged do
-        local more = take_oldest(wants[place][1], low, picks[place])
-        if more == 0 then break end
-        taken = taken + more
-      end
+    local most, moment = math.huge, nil
+    if want.limits then most, moment = may_start(want.limits) end
+    if most > 0 then
+      moment = want.limits and call('ZRANGE', P .. LISTS[1] .. want[1], 0, 0, 'WITHSCORES')[2]
+    elseif moment and call('EXISTS', P .. 'open:' .. want[1]) == 0 then
+      moment = nil
     end
+    if most > 0 or not moment then call('HSET', IDLE, want[1], 1) end
+    if moment then wakes[#wakes + 1], wakes[#wakes + 2] = place, math.max(0, math.ceil(moment - steady)) end
   end
-  -- Another queue begins each time, so that claims of single jobs take turns too.
-  local rotation = stamp
-  while taken < limit and #open > 0 and skipped < MOST_SKIPPED do
-    local share, still = math.ceil((limit - taken) / #open), {}
-    for i = 1, #open do
-      local place = open[(i + rotation) % #open + 1]
-      local need = math.min(share, limit - taken)
-      if need > 0 then
-        local more = take_next(wants[place][1], lines[place], need, picks[place])
-        taken = taken + more
-        if more == need then still[#still + 1] = place end
-      end
-    end
-    open = still
-  end
-  turn = (turn + taken) % AGED_TURN
-  local all_seen = true
-  for _, its_more in ipairs(more_lines) do all_seen = all_seen and not its_more end
-  return picks, taken, all_seen
+  return wakes
 end
 
 -- --- moving -------------------------------------------------------------------------
@@ -362,7 +227,8 @@ if ticket ~= '' then
   if said then return give_again(said) end
 end
 
-local picks, taken, all_seen = pick()
+local keys_left = look_at_limits()
+local picks, taken, all_seen = choose()
 local flat, places, said_now = {}, {}, {}
 for place, want in ipairs(wants) do
   local its = picks[place]
@@ -370,6 +236,7 @@ for place, want in ipairs(wants) do
     local first = take_stamps(#its.ids)
     its.records = move(want, its.ids, its.vs, first)
     said_now[#said_now + 1], said_now[#said_now + 2] = place, seven(first)
+    if want.limits then use_up(want, #its.ids) end
   end
 end
 if #wants == 1 then
@@ -385,15 +252,11 @@ write_counts()
 for place, want in ipairs(wants) do
   if #picks[place].ids > 0 and is_drained(want[1]) then tell_text({ want[1], 'drained', now }, 1, 'j', '[[]]') end
 end
-local more = taken < limit and (skipped >= MOST_SKIPPED or not all_seen) and 1 or 0
-if taken < limit and more == 0 then
-  -- Whoever makes a job wait in these queues gives a hint from now on.
-  for _, want in ipairs(wants) do call('HSET', IDLE, want[1], 1) end
-end
+local more = taken < limit and (skipped >= MOST_SKIPPED or not all_seen or keys_left) and 1 or 0
 if ticket ~= '' and taken > 0 then
   local place = next_ticket % TICKETS
   call('HSET', tickets, 't' .. place, ticket, 'd' .. place, pack(said_now), 'next', next_ticket + 1)
   call('PEXPIRE', tickets, floor(lease / 1000) + 1)
 end
-if taken > 0 or skipped > 0 then finish() end
-return { more, places, flat }
+if taken > 0 or skipped > 0 or ring_list[1] then finish() end
+return { more, places, flat, taken < limit and more == 0 and listen() or {} }

@@ -1,6 +1,8 @@
 -- clear.lua · delete ended jobs whose time is over or that are too many, oldest first, and old events
 -- needs  records
 -- needs  lines
+-- needs  buckets
+-- needs  keyed
 -- needs  ties
 -- needs  adding
 -- needs  dedup
@@ -62,9 +64,18 @@ local function clear_state(queue, state, seconds, most)
   if excess > 0 then drop(queue, oldest_of(P .. key, P .. 'own-' .. key, excess)) end
 end
 
+-- Forget what says nothing: idle keys, and a hold that is over.
+local function tidy_limits(queue)
+  forget_keys(queue, limit)
+  if call('HEXISTS', LIMITS, queue .. ':bucket') == 1 and call('HEXISTS', LIMITS, queue) == 0 then
+    if not held_until(read_limits(queue)) then call('HDEL', LIMITS, queue .. ':bucket') end
+  end
+end
+
 call('XTRIM', P .. 'events', 'MINID', math.max(0, event - MOST_EVENTS))
 for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
   sweep_keys(queue, limit)
+  if limited then tidy_limits(queue) end
   if cleared >= limit then break end
   drop(queue, call('ZRANGEBYSCORE', P .. 'until:' .. queue, '-inf', now, 'LIMIT', 0, limit - cleared))
   local rule = rules[queue] or usual

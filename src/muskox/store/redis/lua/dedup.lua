@@ -65,6 +65,9 @@ local function take_out(queue, id, its)
     call('ZREM', P .. 'early:' .. queue .. ':' .. line_of(head), its.place .. id)
   elseif state == 'D' then
     call('ZREM', P .. 'delayed:' .. queue, id)
+  else
+    call('ZREM', P .. 'blocked:' .. queue, id)
+    if head[KEY] ~= '' then leave_key_line(queue, id, head, its.place) end
   end
   call('HDEL', P .. 'jobs:' .. queue, id)
   call('DEL', P .. 'log:' .. queue .. ':' .. id)

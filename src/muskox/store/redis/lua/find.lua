@@ -41,7 +41,7 @@ local function rank_after(key, reverse, score, member)
   return at
 end
 
--- --- delayed and ended: along their sorted sets -------------------------------------
+-- --- delayed, blocked and ended: along their sorted sets -------------------------------------
 
 local function source(key, reverse)
   local its = { at = AFTER and rank_after(key, reverse, AFTER[1], AFTER[2]) or 0, ids = {}, place = 1 }
@@ -163,6 +163,8 @@ if STATE == 'W' then
   ends = waiting()
 elseif STATE == 'A' then
   ends = active()
+elseif STATE == 'B' then
+  ends = along_sets(false, 'blocked:')
 elseif STATE == 'D' then
   ends = along_sets(false, 'delayed:')
 elseif ENDED_KEY[STATE] then

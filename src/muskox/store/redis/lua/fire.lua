@@ -1,6 +1,8 @@
 -- fire.lua · use up due moments: each moves its schedule on, adds its jobs and tells the ledger, or does nothing
 -- needs  records
 -- needs  lines
+-- needs  buckets
+-- needs  keyed
 -- needs  ties
 -- needs  adding
 -- needs  dedup

@@ -74,8 +74,28 @@ local function along(keys, arrival_of)
   end
 end
 
+-- Those that are blocked by their keys, key by key in the order of their line.
+local function behind_others()
+  local after = '-'
+  while #found < 4 * LIMIT do
+    local keys = call('ZRANGEBYLEX', P .. 'key-names:' .. QUEUE, after, '+', 'LIMIT', 0, CHUNK)
+    for _, key in ipairs(keys) do
+      for _, member in ipairs(call('ZRANGE', P .. 'key-line:' .. QUEUE .. ':' .. key, 0, LIMIT - #found / 4 - 1)) do
+        local v = #found < 4 * LIMIT and call('HGET', JOBS, sub(member, 8))
+        if v and sub(v, 1, 8) == 'B' .. sub(member, 1, 7) then
+          put(sub(member, 8), v, number_of(sub(member, 1, 7)))
+        end
+      end
+    end
+    if #keys < CHUNK then return end
+    after = '(' .. keys[#keys]
+  end
+end
+
 if STATE == 'W' then
   waiting()
+elseif STATE == 'B' then
+  behind_others()
 elseif STATE == 'D' then
   along({ 'delayed:' }, DUE)
 elseif ENDED_KEY[STATE] then

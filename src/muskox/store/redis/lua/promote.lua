@@ -2,6 +2,8 @@
 -- needs  records
 -- needs  lines
 -- needs  leases
+-- needs  buckets
+-- needs  keyed
 -- needs  ties
 -- needs  walk
 -- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)

@@ -1,5 +1,7 @@
--- promote_due.lua · let due jobs wait; they arrive at the moment they were due
+-- promote_due.lua · let due jobs wait; they arrive at the moment they were due. Also lets in those of keys that may
 -- needs  records
+-- needs  buckets
+-- needs  keyed
 -- needs  ties
 -- ASKED  how many at most
 -- RETURNS  how many
@@ -7,16 +9,6 @@
 
 begin()
 local limit, moved = ASKED[1], 0
-
--- Let a job wait since its due; gives state and stamp for its record.
-local function wait_since(queue, id, head, due)
-  if is_tied(head) then return arrive(queue, id, head, due) end
-  local place, line = seven(take_stamps(1)), line_of(head)
-  call('ZADD', P .. 'early:' .. queue .. ':' .. line, due, place .. id)
-  call('ZADD', P .. 'open:' .. queue, head[PRIORITY], line)
-  woken[queue] = true
-  return 'W', place
-end
 
 local function promote(queue, ids)
   local jobs = P .. 'jobs:' .. queue
@@ -27,7 +19,7 @@ local function promote(queue, ids)
     local head = read_head(text)
     local due = head[DUE]
     head[DUE] = 0
-    local state, place = wait_since(queue, id, head, due)
+    local state, place = arrive(queue, id, head, due)
     call('HSET', jobs, id, seal(state, place, head, result, data))
     count(queue, head[NAME], 'D', state, 1)
     local its = told[state]
@@ -58,5 +50,10 @@ for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
   end
 end
 
-if moved > 0 then finish() end
+if limited then
+  for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
+    look_at_keys(queue, call('HGET', LIMITS, queue .. ':walk'))
+  end
+end
+if moved > 0 or ring_list[1] then finish() end
 return moved

@@ -2,12 +2,15 @@
 -- needs  records
 -- needs  lines
 -- needs  leases
+-- needs  buckets
+-- needs  keyed
 -- needs  ties
 -- needs  adding
 -- needs  dedup
 -- ASKED  plain completions, per queue: queue, ids, results ("" for none) or false;
 --        then all else one by one: queue, kind, id, fence, µs to keep or wait (-1: not said), failure, result, what
---        the fact says beside job and attempt (JSON), 1 when a failure counts as a stall;
+--        the fact says beside job and attempt (JSON), 1 when a failure counts as a stall,
+--        'key' or 'queue' when that is held for as long as the job would wait, else '';
 --        last, per queue, the ids of those among both that somebody waits for
 -- ARGV   4 the stamps of the fences of all plain completions, one after the other
 -- RETURNS  the numbers of those whose leases were lost, counted from 1 through both lists
@@ -166,6 +169,10 @@ local function settle_one(one)
     head[ATTEMPT], head[RELEASES] = head[ATTEMPT] - 1, head[RELEASES] + 1
   end
   if is_tied(head) then left(queue, id, head, 'A') end
+  if one[10] ~= '' and not (one[10] == 'key' and head[KEY] == '') then
+    hold(queue, one[10] == 'key' and head[KEY] or '', moment)
+    moment = 0
+  end
   if state then
     end_job(queue, id, token, state, head, moment, result, data)
     if is_tied(head) then ended(queue, id, head, state, result) end

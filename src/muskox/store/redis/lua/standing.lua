@@ -1,9 +1,15 @@
 -- standing.lua · where a job stands, and how many are claimed before it
 -- needs  records
 -- needs  lines
+-- needs  leases
+-- needs  buckets
+-- needs  keyed
+-- needs  showing
 -- ASKED  queue, id, names of those before it or false for any, how many are counted of each kind at most
 -- RETURNS  nothing when it is not there; else record, now, 1 when the queue is paused, how many of higher priority and
---          how many of the same but earlier (of a waiting one), the end of the lease (of an active one, else "")
+--          how many of the same but earlier (of a waiting one, of a blocked one of its key), the end of the lease (of an
+--          active one, else ""), and what showing.lua shows of its queue, where that has limits, and of its key, where it
+--          has one, else false; the ids of active jobs of that key, by their start
 -- Writes nothing.
 
 begin(true)
@@ -20,7 +26,42 @@ local function lease_end()
   return own or call('ZSCORE', P .. 'active:' .. QUEUE, seven(head[LAST])) or ''
 end
 
-if state ~= 'W' then return { v, now, paused, 0, 0, state == 'A' and lease_end() or '' } end
+local limits, key, holders = false, false, {}
+
+-- The first active jobs of the job's key.
+local function active_of_key()
+  local found, ids = {}, {}
+  for _, pair in ipairs(active_jobs(QUEUE)) do
+    local its = read_head(select(3, open_record(pair[2])))
+    if its[KEY] == head[KEY] then found[#found + 1] = { its[STARTED], pair[1] } end
+  end
+  table.sort(found, function(one, other)
+    if one[1] ~= other[1] then return one[1] < other[1] end
+    return one[2] < other[2]
+  end)
+  for i = 1, math.min(MOST, #found) do ids[i] = found[i][2] end
+  return ids
+end
+
+if limited then
+  local its = read_limits(QUEUE)
+  if its.text ~= '{}' or held_until(its) then limits = show_queue(QUEUE) end
+end
+if head[KEY] ~= '' then
+  local ring = ring_of(QUEUE)
+  read_keys(ring, { head[KEY] })
+  key, holders = show_key(ring.its[head[KEY]]), active_of_key()
+end
+
+if state == 'B' and head[KEY] ~= '' then
+  local line, member = key_line(ring_of(QUEUE), head[KEY]), place .. ID
+  local before = call('ZCOUNT', line, '-inf', format('(%d', -head[PRIORITY]))
+  local earlier = (call('ZRANK', line, member) or before) - before
+  return { v, now, paused, math.min(before, MOST), math.min(earlier, MOST), '', limits, key, holders }
+end
+if state ~= 'W' then
+  return { v, now, paused, 0, 0, state == 'A' and lease_end() or '', limits, key, holders }
+end
 
 local wanted
 if NAMES then
@@ -100,4 +141,4 @@ for i = 1, #open, 2 do
     end
   end
 end
-return { v, now, paused, math.min(higher, MOST), math.min(earlier, MOST), '' }
+return { v, now, paused, math.min(higher, MOST), math.min(earlier, MOST), '', limits, key, holders }

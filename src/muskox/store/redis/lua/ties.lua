@@ -12,8 +12,14 @@ end
 -- Let a job wait that does not yet, or no longer: in its line, or behind others. Gives the state and the stamp for its
 -- record, which the caller writes; and the caller counts it and tells of it. `arrival` is since when it waits, nil: now.
 local function arrive(queue, id, head, arrival)
+  local held = head[KEY] ~= '' and block(queue, id, head, arrival)
+  if held then return 'B', held end
   local place, line = seven(take_stamps(1)), line_of(head)
-  call('RPUSH', P .. 'line:' .. queue .. ':' .. line, place .. id)
+  if arrival then
+    call('ZADD', P .. 'early:' .. queue .. ':' .. line, arrival, place .. id)
+  else
+    call('RPUSH', P .. 'line:' .. queue .. ':' .. line, place .. id)
+  end
   call('ZADD', P .. 'open:' .. queue, head[PRIORITY], line)
   woken[queue] = true
   return 'W', place
@@ -22,6 +28,7 @@ end
 -- A tied job leaves the state `from`, in whichever way but a claim; what becomes of it is not written yet, and it may
 -- arrive again after that.
 local function left(queue, id, head, from)
+  if head[KEY] ~= '' then leave_key(queue, head[KEY], from) end
 end
 
 -- A tied job has ended, and that is written: `to` is its state, or nil where it was deleted before it had ended.

@@ -63,7 +63,7 @@ local function waiting(found, seen)
 end
 
 local SOURCES = {
-  D = { 'delayed:' }, B = {},
+  D = { 'delayed:' }, B = { 'blocked:' },
   C = { 'completed:', 'own-completed:' }, F = { 'failed:', 'own-failed:' }, X = { 'cancelled:', 'own-cancelled:' },
 }
 
@@ -127,6 +127,9 @@ local function leave(id, v, head)
     left_lines[line] = true
   elseif state == 'D' then
     call('ZREM', P .. 'delayed:' .. QUEUE, id)
+  elseif state == 'B' then
+    call('ZREM', P .. 'blocked:' .. QUEUE, id)
+    if head[KEY] ~= '' then leave_key_line(QUEUE, id, head, place) end
   elseif state == 'A' then
     call('ZREM', P .. 'leases:' .. QUEUE, place .. id)
     leave_claim(QUEUE, seven(head[LAST]), 1)
