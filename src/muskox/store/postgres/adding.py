@@ -16,7 +16,7 @@ from muskox.store.postgres import rows
 from muskox.store.postgres.connections import Connection, ask
 from muskox.store.protocol import Added
 
-__all__ = ["Lane", "alike", "answers", "are_alike", "data_of", "lanes_of", "say_alike", "values"]
+__all__ = ["Lane", "alike", "answers", "are_alike", "data_of", "lanes_of", "read", "say_alike", "step", "values"]
 
 Lane = tuple[int, int]
 """The numbers of a queue and of its lane for a job name."""
@@ -34,6 +34,24 @@ def data_of(jobs: Sequence[NewJob]) -> str:
     return rows.texts([job.data for job in jobs])
 
 
+def step(
+    jobs: Sequence[NewJob], data: str, lanes: Lanes, *, now: int | None, level: str, within: str | None = None
+) -> tuple[str, tuple[Any, ...]]:
+    """Which statement stores the jobs, and its arguments; they are as for `values`."""
+    if all(job.key is None for job in jobs):
+        return "add", values(jobs, data, lanes, now=now, level=level, within=within)
+    found = [lanes[job.queue, job.name] for job in jobs]
+    return "add_tied", (
+        now, level, within is not None, *_columns(jobs, found), data, rows.texts([job.key for job in jobs]), within,
+    )  # fmt: skip
+
+
+def read(jobs: Sequence[NewJob], answer: Sequence[tuple[Any, ...]]) -> tuple[list[Added], Sequence[int]]:
+    """The answer of that statement: the jobs as if all were new, and the places of those that were known."""
+    [(at, known, *states, _)] = answer
+    return (rows.added_as(jobs, at, states[0]) if states else rows.added(jobs, at)), known or ()
+
+
 def values(
     jobs: Sequence[NewJob], data: str, lanes: Lanes, *, now: int | None, level: str, within: str | None = None
 ) -> tuple[Any, ...]:
@@ -42,20 +60,12 @@ def values(
     `within` is the channel on which a commit of the caller's is told; None outside of a caller's transaction.
     """
     found = [lanes[job.queue, job.name] for job in jobs]
-    delays = [int(job.delay * 1_000_000) for job in jobs]
-    runs = _runs(jobs, found, delays)
+    runs = _runs(jobs, found)
     return (
         now,
         level,
         within is not None,
-        rows.ints([queue for queue, _ in found]),
-        rows.ints([lane for _, lane in found]),
-        rows.texts([job.id for job in jobs]),
-        rows.ints([-job.priority for job in jobs]),
-        rows.ints(delays),
-        rows.ints([job.options.attempts for job in jobs]),
-        rows.ints([job.options.max_stalls for job in jobs]),
-        rows.texts(_options(jobs)),
+        *_columns(jobs, found),
         data,
         rows.ints([queue for queue, _, _, _ in runs]),
         rows.ints([lane for _, lane, _, _ in runs]),
@@ -67,11 +77,14 @@ def values(
 
 
 def are_alike(jobs: Sequence[NewJob]) -> bool:
-    """Whether the jobs differ in their ids and data only."""
+    """Whether the jobs differ in their ids and data only, and nobody is tied to them."""
     first = jobs[0]
-    traits = first.queue, first.name, first.priority, first.delay
+    if first.key is not None:
+        return False
+    traits = first.queue, first.name, first.priority, first.delay, None
     return len(jobs) == 1 or all(
-        job.options is first.options and (job.queue, job.name, job.priority, job.delay) == traits for job in jobs
+        job.options is first.options and (job.queue, job.name, job.priority, job.delay, job.key) == traits
+        for job in jobs
     )
 
 
@@ -104,14 +117,28 @@ async def say_alike(said: str, values: Sequence[bytes | None], db: Connection) -
 
 
 def answers(
-    jobs: Sequence[NewJob], at: int, known: Sequence[int], stored: Mapping[tuple[str, str], Job]
+    jobs: Sequence[NewJob], fresh: Sequence[Added], known: Sequence[int], stored: Mapping[tuple[str, str], Job]
 ) -> list[Added]:
     """What `add` did: all jobs are new but those at the places `known`, which are answered with what is there."""
-    found = rows.added(jobs, at)
+    found = list(fresh)
     for place in known:
         job = jobs[place - 1]
         found[place - 1] = Added(stored[job.queue, job.id], False)
     return found
+
+
+def _columns(jobs: Sequence[NewJob], found: Sequence[Lane]) -> tuple[str, ...]:
+    """What all ways of adding are given of each job, but for its data."""
+    return (
+        rows.ints([queue for queue, _ in found]),
+        rows.ints([lane for _, lane in found]),
+        rows.texts([job.id for job in jobs]),
+        rows.ints([-job.priority for job in jobs]),
+        rows.ints([int(job.delay * 1_000_000) for job in jobs]),
+        rows.ints([job.options.attempts for job in jobs]),
+        rows.ints([job.options.max_stalls for job in jobs]),
+        rows.texts(_options(jobs)),
+    )
 
 
 def _options(jobs: Sequence[NewJob]) -> list[str | None]:
@@ -129,13 +156,14 @@ def _options(jobs: Sequence[NewJob]) -> list[str | None]:
 _Run = tuple[int, int, int, list[tuple[str, str]]]
 
 
-def _runs(jobs: Sequence[NewJob], lanes: Sequence[Lane], delays: Sequence[int]) -> list[_Run]:
+def _runs(jobs: Sequence[NewJob], lanes: Sequence[Lane]) -> list[_Run]:
     """Neighbours that are told of together: queue, lane, state and facts."""
     runs: list[_Run] = []
     before: tuple[Lane, bool] | None = None
-    for job, lane, delay in zip(jobs, lanes, delays, strict=True):
-        if (lane, delay > 0) != before:
-            before = lane, delay > 0
-            runs.append((*lane, int(delay > 0), []))
+    for job, lane in zip(jobs, lanes, strict=True):
+        delayed = int(job.delay * 1_000_000) > 0
+        if (lane, delayed) != before:
+            before = lane, delayed
+            runs.append((*lane, int(delayed), []))
         runs[-1][3].append((job.id, job.name))
     return runs

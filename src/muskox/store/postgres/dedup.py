@@ -43,6 +43,7 @@ class Adding:
         rows.texts([job.data for job in jobs])  # what cannot be text is found here
         self._jobs, self._places = fold(jobs)
         self._at = 0
+        self._states: Sequence[int | None] | None = None
         self._there: dict[int, str] = {}
 
     def items(self, lanes: Mapping[tuple[str, str], Lane]) -> str:
@@ -54,12 +55,12 @@ class Adding:
         return {
             "place": place, "queue": queue, "lane": lane, "id": job.id, "rank": -job.priority,
             "delay": int(job.delay * 1_000_000), "attempts": job.options.attempts, "stalls": job.options.max_stalls,
-            "options": rows.options_text(job.options), "data": job.data, **rule(job.options.dedup),
+            "options": rows.options_text(job.options), "data": job.data, "key": job.key, **rule(job.options.dedup),
         }  # fmt: skip
 
     def understand(self, row: tuple[Any, ...]) -> list[tuple[str, str]]:
         """Take the answer; gives queues and ids of the jobs to be read. Raises `Duplicate` when one was refused."""
-        self._at, refused, places, ids, _ = row
+        self._at, refused, places, ids, self._states, _ = row
         if refused is not None:
             job = self._jobs[refused - 1]
             assert job.options.dedup is not None, "it has a key"
@@ -69,7 +70,8 @@ class Adding:
 
     def answers(self, stored: Stored) -> list[Added] | None:
         """What became of the jobs, from those that were to be read; None when one of them is being removed."""
-        found = rows.added(self._jobs, self._at)
+        states = self._states
+        found = rows.added(self._jobs, self._at) if states is None else rows.added_as(self._jobs, self._at, states)
         for place, id in self._there.items():
             job = self._jobs[place - 1]
             there = stored.get((job.queue, id))

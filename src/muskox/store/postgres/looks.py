@@ -13,8 +13,10 @@ import msgspec
 from muskox.core.errors import OptionError
 from muskox.core.events import Event, Record, Trimmed, unfold
 from muskox.core.job import Job, JobState
+from muskox.core.limits import NO_LIMITS
 from muskox.store.postgres import rows
 from muskox.store.postgres.connections import Connection
+from muskox.store.postgres.limiting import key_state, queue_limits
 from muskox.store.postgres.rows import NUMBER, STATE
 from muskox.store.postgres.schema import Schema
 from muskox.store.protocol import Finding, Found, LogLine, NameCount, QueueCounts, Selection, Standing, WorkerRecord
@@ -26,7 +28,12 @@ ALIVE = 30_000_000
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
-_PAGES = {JobState.WAITING: "page_waiting", JobState.DELAYED: "page_delayed", JobState.ACTIVE: "page_active"}
+_PAGES = {
+    JobState.WAITING: "page_waiting",
+    JobState.DELAYED: "page_delayed",
+    JobState.BLOCKED: "page_blocked",
+    JobState.ACTIVE: "page_active",
+}
 
 _record = msgspec.json.Decoder(WorkerRecord)
 
@@ -65,10 +72,28 @@ class Looks:
         """Tell where a job stands; `values` are its queue and id, names of those before it and how many of them."""
         for moment, paused, lease_until, higher, earlier, *row in await self._all(db, "stand", {**values, "now": now}):
             job = rows.full(tuple(row))
+            found = Standing(job, moment, paused, lease_until_us=lease_until)
             if job.state is JobState.WAITING:
-                return Standing(job, moment, paused, higher, earlier)
-            return Standing(job, moment, paused, lease_until_us=lease_until)
+                found = msgspec.structs.replace(found, higher=higher, earlier=earlier)
+            return await self._limited(db, found, values["most"])
         return None
+
+    async def _limited(self, db: Connection, found: Standing, most: int) -> Standing:
+        """What limits have to do with where a job stands."""
+        job = found.job
+        [(_, *row)] = await self._all(db, "queue_limits", (None, job.queue))
+        limits = queue_limits(job.queue, found.now_us, row)
+        if limits.limits != NO_LIMITS or limits.held_until_us is not None:
+            found = msgspec.structs.replace(found, limits=limits)
+        if job.key is None:
+            return found
+        keys = await self._all(db, "named_keys", (job.queue, rows.texts([job.key])))
+        key = key_state(keys[0] if keys else (job.key, None, 0, 0, 0, None, None), limits.limits, found.now_us)
+        holders = await self._all(db, "holders", (job.queue, job.key, most))
+        values = {"queue": job.queue, "id": job.id, "most": most}
+        for higher, earlier in await self._all(db, "behind_its_key", values):
+            found = msgspec.structs.replace(found, higher=higher, earlier=earlier)
+        return msgspec.structs.replace(found, key=key, holders=tuple(id for (id,) in holders))
 
     async def logs(self, db: Connection, queue: str, id: str, after: int, limit: int) -> list[LogLine]:
         return [LogLine(*row) for row in await self._all(db, "logs", (queue, id, after, limit))]
@@ -104,9 +129,13 @@ class Looks:
             found.insert(0, Trimmed(queue or "", first - 1, at))
         return found[:limit]
 
-    async def audit(self, db: Connection) -> list[Finding]:
+    async def audit(self, db: Connection, now: int | None) -> list[Finding]:
         """Compare what is kept up with what is there."""
-        return [Finding(*row) for row in await self._all(db, "audit")]
+        return [
+            Finding(*row)
+            for name, values in (("audit", ()), ("audit_limits", (now,)))
+            for row in await self._all(db, name, values)
+        ]
 
     # --- pages -------------------------------------------------------------------
 
@@ -155,7 +184,7 @@ def _parts(selection: Selection, lanes: Mapping[int, Row]) -> Iterator[tuple[int
     """The parts of a walk in their order: place of the state, lane or 0, state, and the lanes to read."""
     wanted = [lane for lane, row in lanes.items() if not selection.names or row[1] in selection.names]
     for number, state in enumerate(selection.states or tuple(JobState)):
-        if state is JobState.BLOCKED or not wanted:
+        if not wanted:
             continue
         if state is JobState.WAITING:
             yield from ((number, lane, state, [lane]) for lane in wanted)

@@ -28,8 +28,10 @@ async def pack(db: Connection, schema: Schema, queue: str, state: JobState, limi
     """Read the first jobs of a queue in a state."""
     values = {"queue": queue, "state": NUMBER[state], "limit": limit}
     match state:
-        case JobState.ACTIVE | JobState.BLOCKED:
+        case JobState.ACTIVE:
             return []
+        case JobState.BLOCKED:
+            name = "pack_blocked"
         case JobState.WAITING:
             name = "pack_waiting"
         case JobState.DELAYED:
@@ -62,6 +64,6 @@ def _item(place: int, one: Packed, lanes: Mapping[tuple[str, str], Lane]) -> dic
         "releases": job.releases, "added": job.added_us, "started": job.started_us, "ended": job.ended_us,
         "clear_at": one.clear_us, "options": rows.options_text(job.options), "data": job.data_text,
         "progress": job.progress_text, "result": job.result_text, "failure": rows.failure_text(job.failure),
-        "steps": job.steps_text, **rule(job.options.dedup),
+        "steps": job.steps_text, "key": job.key, **rule(job.options.dedup),
         "lines": [(line.number, line.at_us, rows.pure(line.text)) for line in one.lines],
     }  # fmt: skip

@@ -13,7 +13,7 @@ from muskox.core.twins import is_awaited
 from muskox.store.protocol import Added, Want
 
 __all__ = [
-    "NUMBER", "STATE", "added", "asked", "claimed", "failure_text", "full", "ints", "options_text",
+    "NUMBER", "STATE", "added", "added_as", "asked", "claimed", "failure_text", "full", "ints", "options_text",
     "place", "places", "pure", "texts",
 ]  # fmt: skip
 
@@ -90,17 +90,18 @@ def pure(text: str) -> str:
 
 def claimed(row: tuple[Any, ...], queue: str, name: str, worker: str) -> Job:
     """The job in a row of `claim`."""
-    (_, _, _, where, token, rank, attempt, attempts, stalls, releases, at, started, id, options, data, progress) = row
+    (_, _, _, where, token, rank, attempt, attempts, stalls, releases, at, started, id, options, data, progress, tied,
+     key) = row  # fmt: skip
     said = NO_OPTIONS if options is None else _read_options(options)
     return Job(
         id, queue, name, JobState.ACTIVE, -rank, data, attempt, attempts, stalls, releases, said,
         at, None, started, None, progress, None, None, worker,
-        Lease(queue, id, token, name, attempt, place(where), is_awaited(said)),
+        Lease(queue, id, token, name, attempt, place(where), tied is True or is_awaited(said)), None, key,
     )  # fmt: skip
 
 
 def added(jobs: Sequence[NewJob], now: int) -> list[Added]:
-    """The jobs that new ones become when they are stored."""
+    """The jobs that new ones without a key become when they are stored."""
     return [
         Added(
             Job(
@@ -114,17 +115,32 @@ def added(jobs: Sequence[NewJob], now: int) -> list[Added]:
     ]  # fmt: skip
 
 
+def added_as(jobs: Sequence[NewJob], now: int, states: Sequence[int | None]) -> list[Added]:
+    """The jobs that new ones become when they are stored in these states; None: it was known."""
+    return [
+        Added(
+            Job(
+                job.id, job.queue, job.name, STATE[state or 0], job.priority, job.data, 0, job.options.attempts, 0, 0,
+                job.options, now, now + int(job.delay * 1_000_000) if job.delay > 0 else None, key=job.key,
+            ),
+            state is not None,
+        )
+        for job, state in zip(jobs, states, strict=True)
+    ]  # fmt: skip
+
+
 def full(row: tuple[Any, ...]) -> Job:
     """The job in a row of the columns that `statements.sql` names `job`."""
     (where, id, queue, name, state, rank, data, attempt, attempts, stalls, releases, options, at, due, started, ended,
-     progress, result, failure, worker, token, steps) = row  # fmt: skip
+     progress, result, failure, worker, token, steps, tied, key) = row  # fmt: skip
     active = state == _ACTIVE
     said = NO_OPTIONS if options is None else _read_options(options)
     return Job(
         id, queue, name, STATE[state], -rank, data, attempt, attempts, stalls, releases, said,
         at, due, started, ended, progress, result, None if failure is None else _read_failure(failure),
         worker if active else None,
-        Lease(queue, id, token, name, attempt, place(where), is_awaited(said)) if active else None, steps,
+        Lease(queue, id, token, name, attempt, place(where), tied is True or is_awaited(said)) if active else None,
+        steps, key,
     )  # fmt: skip
 
 

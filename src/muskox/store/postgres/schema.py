@@ -31,7 +31,11 @@ LOCK_WAIT = 1.0
 TRIES = 3
 
 _PACKAGE = "muskox.store.postgres"
-_STATEMENTS = statements(_PACKAGE) | statements(_PACKAGE, "schedules.sql")
+_STATEMENTS = {
+    name: body
+    for file in ("statements.sql", "schedules.sql", "limits.sql")
+    for name, body in statements(_PACKAGE, file).items()
+}
 _FILES = {
     entry.name.removesuffix(".sql"): entry.read_text()
     for entry in sorted(files(_PACKAGE).joinpath("migrations").iterdir(), key=lambda entry: entry.name)

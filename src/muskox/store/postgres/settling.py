@@ -27,7 +27,10 @@ FULL = f"(more than {MOST_LINES} lines: the rest was dropped)"
 
 _MOST_LINE = 4000
 _W, _D = NUMBER[JobState.WAITING], NUMBER[JobState.DELAYED]
+_B = NUMBER[JobState.BLOCKED]
 _C, _F = NUMBER[JobState.COMPLETED], NUMBER[JobState.FAILED]
+
+_HOLDS = {life.Hold.JOB: 0, life.Hold.KEY: 1, life.Hold.QUEUE: 2}
 
 _encode = msgspec.json.Encoder().encode
 
@@ -35,8 +38,8 @@ Lanes = Mapping[tuple[str, str], Lane]
 
 
 def plain(one: Settlement) -> bool:
-    """Whether it is a completion that leaves nothing but its result, as most are, and that nobody waits for."""
-    return type(one) is Complete and one.keep is None and one.unkept is None and not one.lease.tied
+    """Whether it is a completion that leaves nothing but its result, as most are."""
+    return type(one) is Complete and one.keep is None and one.unkept is None
 
 
 def completions(done: Sequence[Complete], lanes: Lanes) -> tuple[list[Complete], tuple[Any, ...]]:
@@ -61,9 +64,10 @@ def completions(done: Sequence[Complete], lanes: Lanes) -> tuple[list[Complete],
     )
 
 
-def items(settlements: Sequence[Settlement], lanes: Lanes) -> str:
-    """The argument of `settle`: any settlements, as JSON."""
-    return _text([_item(place, one, lanes) for place, one in enumerate(settlements)])
+def items(settlements: Sequence[Settlement], lanes: Lanes) -> tuple[str, bool]:
+    """The arguments of `settle`: any settlements, as JSON, and whether there may be some that others are tied to."""
+    tied = any(one.lease.tied for one in settlements)
+    return _text([_item(place, one, lanes) for place, one in enumerate(settlements)]), tied
 
 
 def notes(given: Sequence[Note], lanes: Lanes) -> str:
@@ -80,7 +84,8 @@ def _item(place: int, one: Settlement, lanes: Lanes) -> dict[str, Any]:
     return {
         **_known(place, lease, lanes), "name": _text(lease.name), "attempt": lease.attempt,
         "refund": 0, "stalls": 0, "releases": 0, "delay": None, "ended": False, "keep": None, "gone": False,
-        "result": None, "failure": None, "more": "", "repeats": [_W, _D], "over": lease.tied and isinstance(one, Complete | life.Fail), **_meaning(one),
+        "result": None, "failure": None, "more": "", "repeats": [_W, _D, _B], "hold": 0,
+        "over": lease.tied and isinstance(one, Complete | life.Fail), **_meaning(one),
     }  # fmt: skip
 
 
@@ -107,8 +112,9 @@ def _meaning(one: Settlement) -> dict[str, Any]:
         case life.Stall(_, delay, failure):
             text = rows.failure_text(failure)
             return {"kind": "stalled", "failure": text, "refund": 1, "stalls": 1, **_back(delay)}
-        case life.Release():
-            return {"kind": "released", "refund": 1, "releases": 1, **_back(0.0)}
+        case life.Release(_, delay, hold):
+            held = _HOLDS[hold] if delay > 0 else 0
+            return {"kind": "released", "refund": 1, "releases": 1, "hold": held, **_back(delay)}
 
 
 def _ended(state: int, keep: float | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 -- name: job
 -- The columns of a whole job, in the order in which `rows.full` reads them.
 j.ctid::text, j.id, q.name, l.name, j.state, j.rank, j.data, j.attempt, j.attempts, j.stalls, j.releases, j.options,
-j.added, j.due, j.started, j.ended, j.progress, j.result, j.failure, j.worker, j.token, j.steps
+j.added, j.due, j.started, j.ended, j.progress, j.result, j.failure, j.worker, j.token, j.steps, j.tied, j.key
 
 -- name: check
 -- What is there: the names of the migrations, if their table is, and what must be known of server and session.
@@ -59,11 +59,14 @@ SELECT q.name, l.name, q.id, l.id FROM muskox.lanes AS l JOIN muskox.queues AS q
 SELECT at, known, bells FROM muskox.add(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
 
 -- name: add_once
-SELECT at, refused, places, ids, bells FROM muskox.add_once(%s, %s, %s, %s, %s);
+SELECT at, refused, places, ids, states, bells FROM muskox.add_once(%s, %s, %s, %s, %s);
 
 -- name: add_alike
 -- Written as libpq reads it, since it is not said by way of the driver's cursors.
 SELECT muskox.add_alike($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
+
+-- name: add_tied
+SELECT at, known, states, bells FROM muskox.add_tied(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
 
 -- name: claim
 SELECT * FROM muskox.claim(%s, %s, %s, %s, %s, %s, %s, %s, %s);
@@ -71,14 +74,26 @@ SELECT * FROM muskox.claim(%s, %s, %s, %s, %s, %s, %s, %s, %s);
 -- name: complete
 SELECT lost, bells FROM muskox.complete(%s, %s, %s, %s, %s, %s, %s, %s, %s);
 
+-- name: complete_tied
+SELECT lost, bells FROM muskox.complete_tied(%s, %s, %s, %s, %s, %s, %s, %s, %s);
+
 -- name: settle
-SELECT lost, bells FROM muskox.settle(%s, %s, %s);
+SELECT lost, bells FROM muskox.settle(%s, %s, %s, %s);
 
 -- name: renew
 SELECT muskox.renew(%s, %s, %s, %s, %s, %s);
 
 -- name: annotate
 SELECT lost, bells FROM muskox.annotate(%s, %s, %s, %s, %s);
+
+-- name: put_limits
+SELECT changed, bells FROM muskox.put_limits(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+
+-- name: put_key
+SELECT muskox.put_key(%s, %s, %s, %s, %s, %s, %s, %s);
+
+-- name: put_hold
+SELECT muskox.put_hold(%s, %s, %s, %s);
 
 -- name: promote
 SELECT moved, bells FROM muskox.promote(%s, %s, %s);
@@ -152,6 +167,13 @@ WHERE j.state = 3 AND j.lane = ANY (%(lanes)s::integer[]) AND (j.started, j.seq)
 ORDER BY j.started, j.seq
 LIMIT %(limit)s;
 
+-- name: page_blocked
+SELECT 0, 0, j.seq, {job}
+FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue JOIN muskox.lanes AS l ON l.id = j.lane
+WHERE j.queue = %(queue)s AND j.state = 2 AND j.lane = ANY (%(lanes)s::integer[]) AND j.seq > %(seq)s
+ORDER BY j.seq
+LIMIT %(limit)s;
+
 -- name: page_ended
 SELECT 0, j.ended, j.seq, {job}
 FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue JOIN muskox.lanes AS l ON l.id = j.lane
@@ -161,8 +183,8 @@ ORDER BY j.ended DESC, j.seq DESC
 LIMIT %(limit)s;
 
 -- name: pack_waiting
--- Lane by lane along the index, and then as a claim would choose among them.
-SELECT j.seq, j.arrival, j.clear_at, {job}
+-- Lane by lane along the index, and then as a claim would choose among them. With a key, the arrival in its line counts.
+SELECT j.seq, CASE WHEN j.key IS NULL THEN j.arrival ELSE COALESCE(j.stood, j.arrival) END, j.clear_at, {job}
 FROM muskox.queues AS q
 JOIN muskox.lanes AS l ON l.queue = q.id
 CROSS JOIN LATERAL (
@@ -174,6 +196,14 @@ CROSS JOIN LATERAL (
 ) AS j
 WHERE q.name = %(queue)s
 ORDER BY j.rank, j.arrival, j.seq
+LIMIT %(limit)s;
+
+-- name: pack_blocked
+-- Those that stand behind others of their key.
+SELECT j.seq, j.arrival, j.clear_at, {job}
+FROM muskox.queues AS q JOIN muskox.jobs AS j ON j.queue = q.id JOIN muskox.lanes AS l ON l.id = j.lane
+WHERE q.name = %(queue)s AND j.state = 2 AND j.key IS NOT NULL
+ORDER BY j.key, j.rank, j.arrival, j.seq
 LIMIT %(limit)s;
 
 -- name: pack_delayed
@@ -194,7 +224,7 @@ LIMIT %(limit)s;
 SELECT job, number, at, text FROM muskox.logs WHERE job = ANY (%s::bigint[]) ORDER BY job, number;
 
 -- name: adopt
-SELECT stored, bells FROM muskox.adopt(%s, %s);
+SELECT stored, states, bells FROM muskox.adopt(%s, %s);
 
 -- name: stand
 -- Those before it are counted along the index of waiting jobs, lane by lane, until there are so many.

@@ -21,6 +21,8 @@ from muskox.core.twins import are_any
 from muskox.store.postgres import adding, dedup, moving, rows, settling
 from muskox.store.postgres.adding import Lane
 from muskox.store.postgres.bells import EVENTS
+from muskox.store.postgres.claiming import Claiming
+from muskox.store.postgres.limiting import Limiting
 from muskox.store.postgres.location import Location, parse
 from muskox.store.postgres.looks import Looks
 from muskox.store.postgres.rows import NUMBER
@@ -38,7 +40,6 @@ from muskox.store.protocol import (
     Selection,
     Standing,
     Traits,
-    Want,
     WorkerRecord,
 )
 
@@ -52,7 +53,7 @@ def connect(url: str, world: World) -> PostgresStore:
     return PostgresStore(parse(url), world)
 
 
-class PostgresStore(Scheduling, Inside):
+class PostgresStore(Claiming, Limiting, Scheduling, Inside):
     """A store in one schema of a database. Its connections belong to the event loop in which it was opened."""
 
     def __init__(self, location: Location, world: World) -> None:
@@ -98,15 +99,16 @@ class PostgresStore(Scheduling, Inside):
             return added
         data = adding.data_of(jobs)
         lanes = await self._learn(adding.lanes_of(jobs))
-        values = adding.values(jobs, data, lanes, now=self._now(), level=self._levels.add)
+        said, values = adding.step(jobs, data, lanes, now=self._now(), level=self._levels.add)
         while True:
-            at, known, bells = await self._one("add", values)
-            self._bells.ring(bells)
+            answer = await self._all(said, values)
+            self._bells.ring(answer[0][-1])
+            fresh, known = adding.read(jobs, answer)
             if not known:
-                return rows.added(jobs, at)
+                return fresh
             stored = await self._stored([jobs[place - 1] for place in known])
             if stored is not None:
-                return adding.answers(jobs, at, known, stored)
+                return adding.answers(jobs, fresh, known, stored)
             # Somebody has removed one of them in this moment: it can be stored now.
 
     async def _add_once(self, jobs: Sequence[NewJob]) -> list[Added]:
@@ -145,43 +147,30 @@ class PostgresStore(Scheduling, Inside):
         found = await self._there(list(wanted))
         return found if len(found) == len(wanted) else None
 
-    async def claim(
-        self, wants: Sequence[Want], *, limit: int, worker: str, lease: float, ticket: str = ""
-    ) -> list[Job]:
-        asked = rows.asked(wants)
-        if limit < 1 or not asked:
-            return []
-        values = (
-            self._now(), self._levels.claim, rows.texts(queue for queue, _, _ in asked),
-            rows.texts(name for _, name, _ in asked), rows.ints(stalls for _, _, stalls in asked), limit, worker,
-            int(lease * 1_000_000), ticket,
-        )  # fmt: skip
-        found = await self._all("claim", values)
-        if not found:
-            return []
-        if any(row[2] not in self._names for row in found):
-            self._remember(await self._all("lanes"))
-        if found[0][1]:
-            self._bells.ring([EVENTS])
-        return [rows.claimed(row, *self._names[row[2]], worker) for row in found]
-
     async def settle(self, settlements: Sequence[Settlement], *, within: Any = None) -> list[Lease]:
         if within is not None:
             return await self._within.settle(settlements, within)
         lanes = await self._learn({(one.lease.queue, one.lease.name) for one in settlements})
         plain = [one for one in settlements if type(one) is Complete and settling.plain(one)]
         others = [one for one in settlements if not settling.plain(one)]
-        lost = await self._complete(plain, lanes) if plain else []
+        tied = [one for one in plain if one.lease.tied]
+        if tied:
+            plain = [one for one in plain if not one.lease.tied]
+        lost = await self._complete("complete", plain, lanes) if plain else []
+        if tied:
+            lost += await self._complete("complete_tied", tied, lanes)
         if others:
-            values = self._now(), self._levels.settle, settling.items(others, lanes)
+            values = self._now(), self._levels.settle, *settling.items(others, lanes)
             places, bells = await self._one("settle", values)
             self._bells.ring(bells)
             lost += [others[place].lease for place in places]
         return lost
 
-    async def _complete(self, done: Sequence[Complete], lanes: Mapping[tuple[str, str], Lane]) -> list[Lease]:
+    async def _complete(
+        self, said: str, done: Sequence[Complete], lanes: Mapping[tuple[str, str], Lane]
+    ) -> list[Lease]:
         ordered, values = settling.completions(done, lanes)
-        places, bells = await self._one("complete", (self._now(), self._levels.settle, *values))
+        places, bells = await self._one(said, (self._now(), self._levels.settle, *values))
         self._bells.ring(bells)
         return [ordered[place - 1].lease for place in places or ()]
 
@@ -284,14 +273,16 @@ class PostgresStore(Scheduling, Inside):
             return []
         lanes = await self._learn({(one.job.queue, one.job.name) for one in jobs})
         while True:
-            places, bells = await self._one("adopt", (self._now(), moving.items(jobs, lanes)))
+            places, states, bells = await self._one("adopt", (self._now(), moving.items(jobs, lanes)))
             self._bells.ring(bells)
-            made = set(places)
+            made = dict(zip(places, states, strict=True))
             others = [one.job for place, one in enumerate(jobs) if place not in made]
             stored = await self._stored(others) if others else {}
             if stored is not None:
                 return [
-                    Added(one.job, True) if place in made else Added(stored[one.job.queue, one.job.id], False)
+                    Added(msgspec.structs.replace(one.job, state=rows.STATE[made[place]]), True)
+                    if place in made
+                    else Added(stored[one.job.queue, one.job.id], False)
                     for place, one in enumerate(jobs)
                 ]
             # Somebody has removed one of them in this moment: it can be stored now.
@@ -318,17 +309,9 @@ class PostgresStore(Scheduling, Inside):
         return await self._connections.run(partial(self._looks.workers, now=self._now()))
 
     async def audit(self) -> list[Finding]:
-        return await self._connections.run(self._looks.audit) + await self._audit_schedules()
+        return await self._connections.run(partial(self._looks.audit, now=self._now())) + await self._audit_schedules()
 
     # --- hints, events, workers --------------------------------------------------
-
-    async def wait(self, queues: Sequence[str], *, seconds: float) -> None:
-        bell = self._bells.bell(queues)
-        try:
-            if await self._bells.expect(queues):
-                await bell.wait(seconds if self._bells.hearing else min(seconds, self._bells.poll))
-        finally:
-            self._bells.drop(bell)
 
     async def events(
         self, *, after: int, queue: str | None = None, limit: int = 1000, seconds: float = 0.0

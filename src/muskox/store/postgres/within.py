@@ -61,11 +61,10 @@ class Within:
                 its = dedup.Adding(jobs)
                 wanted = its.understand(self._ask(found, "add_once", self._once(jobs, its))[0])
                 return self._answers_once(its, self._ask(found, "get_by_queue", _keys(wanted)) if wanted else [])
-            [(at, known, _)] = self._ask(found, "add", self._values(jobs, data))
-            if not known:
-                return rows.added(jobs, at)
-            there = self._ask(found, "get_by_queue", self._wanted(jobs, known))
-            return self._answers(jobs, at, known, there)
+            said, values = self._values(jobs, data)
+            fresh, known = adding.read(jobs, self._ask(found, said, values))
+            there = self._ask(found, "get_by_queue", self._wanted(jobs, known)) if known else []
+            return self._answers(jobs, fresh, known, there)
 
     async def add(self, jobs: Sequence[NewJob], given: Any) -> list[Added]:
         """Add on an asynchronous connection of this loop, or as `add_here` on a blocking one."""
@@ -86,11 +85,10 @@ class Within:
                     wanted = its.understand((await self._ask_later(found, "add_once", self._once(jobs, its)))[0])
                     stored = await self._ask_later(found, "get_by_queue", _keys(wanted)) if wanted else []
                     return self._answers_once(its, stored)
-                [(at, known, _)] = await self._ask_later(found, "add", self._values(jobs, data))
-                if not known:
-                    return rows.added(jobs, at)
-                there = await self._ask_later(found, "get_by_queue", self._wanted(jobs, known))
-                return self._answers(jobs, at, known, there)
+                said, values = self._values(jobs, data)
+                fresh, known = adding.read(jobs, await self._ask_later(found, said, values))
+                there = await self._ask_later(found, "get_by_queue", self._wanted(jobs, known)) if known else []
+                return self._answers(jobs, fresh, known, there)
 
     def settle_here(self, settlements: Sequence[Settlement], given: Any) -> list[Lease]:
         """Settle in the caller's thread, on a blocking connection."""
@@ -119,7 +117,7 @@ class Within:
 
     def _settling(self, settlements: Sequence[Settlement]) -> Row:
         now = int(self._world.now() * 1_000_000) if self._world.simulated else None
-        return now, self._levels.add, settling.items(settlements, self._lanes)
+        return now, self._levels.add, *settling.items(settlements, self._lanes)
 
     # --- on the caller's connection ----------------------------------------------
 
@@ -132,9 +130,9 @@ class Within:
         async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
             return await (await cursor.execute(self._schema[name], values, prepare=False)).fetchall()
 
-    def _values(self, jobs: Sequence[NewJob], data: str) -> Row:
+    def _values(self, jobs: Sequence[NewJob], data: str) -> tuple[str, Row]:
         now = int(self._world.now() * 1_000_000) if self._world.simulated else None
-        return adding.values(jobs, data, self._lanes, now=now, level=self._levels.add, within=self._channel)
+        return adding.step(jobs, data, self._lanes, now=now, level=self._levels.add, within=self._channel)
 
     def _once(self, jobs: Sequence[NewJob], its: dedup.Adding) -> Row:
         now = int(self._world.now() * 1_000_000) if self._world.simulated else None
@@ -150,11 +148,13 @@ class Within:
         wanted = {(jobs[place - 1].queue, jobs[place - 1].id) for place in known}
         return _keys(wanted)
 
-    def _answers(self, jobs: Sequence[NewJob], at: int, known: Sequence[int], there: list[Row]) -> list[Added]:
+    def _answers(
+        self, jobs: Sequence[NewJob], fresh: list[Added], known: Sequence[int], there: list[Row]
+    ) -> list[Added]:
         stored = {(job.queue, job.id): job for job in map(rows.full, there)}
         if any((jobs[place - 1].queue, jobs[place - 1].id) not in stored for place in known):
             raise StoreUnavailable("a job with that id is being removed at this moment; repeat the transaction")
-        return adding.answers(jobs, at, known, stored)
+        return adding.answers(jobs, fresh, known, stored)
 
     def _check_identity(self, found: list[Row]) -> None:
         if [(self._identity,)] != found:

@@ -26,7 +26,10 @@ CREATE SEQUENCE muskox.turns;
 CREATE TABLE muskox.queues (
     id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name text COLLATE "C" NOT NULL UNIQUE,
-    paused boolean NOT NULL DEFAULT false
+    paused boolean NOT NULL DEFAULT false,
+    -- Whether there is a row of limits, and whether there has been a job with a key: else nobody looks.
+    limited boolean NOT NULL DEFAULT false,
+    keyed boolean NOT NULL DEFAULT false
 );
 
 -- A lane is one job name in one queue. Lanes are never deleted. `label` is the name as JSON.
@@ -52,6 +55,8 @@ CREATE TABLE muskox.figures (
 
 -- `rank` is the priority, negated: so the order of claiming is one ascending order of an index.
 -- `seq` is the order of adding. Claims and settlements find a row by its place (ctid), so there is no index on it.
+-- `tied`: somebody waits for its end, and `follow` has to know. `counted`: it is among the active jobs that the limits of
+-- its queue count. `stood` is the arrival that a job had in the line of its key before it came to stand in the queue's.
 CREATE TABLE muskox.jobs (
     seq bigint GENERATED ALWAYS AS IDENTITY,
     arrival bigint NOT NULL,
@@ -62,6 +67,7 @@ CREATE TABLE muskox.jobs (
     clear_at bigint,
     lease_until bigint,
     token bigint,
+    stood bigint,
     queue integer NOT NULL,
     lane integer NOT NULL,
     rank integer NOT NULL,
@@ -71,6 +77,9 @@ CREATE TABLE muskox.jobs (
     max_stalls integer,
     releases integer NOT NULL DEFAULT 0,
     state smallint NOT NULL,
+    tied boolean,
+    counted boolean,
+    key text COLLATE "C",
     id text COLLATE "C" NOT NULL,
     worker text COLLATE "C",
     ticket text COLLATE "C",
@@ -86,6 +95,12 @@ CREATE TABLE muskox.jobs (
     fillfactor = 80,
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
     autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_analyze_scale_factor = 0.05
+);
+
+-- A move of a job, as functions tell each other; `source` and `target` are states, NULL outside of the store.
+CREATE TYPE muskox.move AS (
+    seq bigint, queue integer, lane integer, attempt integer, source smallint, target smallint, counted boolean,
+    id text COLLATE "C", key text COLLATE "C"
 );
 
 CREATE INDEX jobs_waiting ON muskox.jobs (lane, rank, arrival, seq) WHERE state = 0;

@@ -17,7 +17,7 @@ CREATE FUNCTION muskox.moment(p_now bigint) RETURNS bigint LANGUAGE sql SET sear
 $$;
 
 -- The store's clock for whoever writes. A machine whose clock is more than a minute behind was set back on purpose:
--- leases are durations and move with it, once, by whoever sees it first and is in no transaction of a caller's.
+-- leases and holds are durations and move with it, once, by whoever sees it first and is in no transaction of a caller's.
 CREATE FUNCTION muskox.tick(p_now bigint, p_shift boolean) RETURNS bigint LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
@@ -40,6 +40,13 @@ BEGIN
         SELECT last_value INTO v_known FROM muskox.clock;
         IF v_known - v_machine > 60000000 THEN
             UPDATE muskox.jobs SET lease_until = lease_until - (v_known - v_machine) WHERE state = 3;
+            UPDATE muskox.limits
+            SET held_until = held_until - (v_known - v_machine), empty = CASE WHEN empty > v_machine THEN v_machine ELSE empty END
+            WHERE held_until IS NOT NULL OR empty > v_machine;
+            UPDATE muskox.keys
+            SET held_until = held_until - (v_known - v_machine), look_at = CASE WHEN look_at IS NOT NULL THEN v_machine END,
+                empty = CASE WHEN empty > v_machine THEN v_machine ELSE empty END
+            WHERE look_at IS NOT NULL OR held_until IS NOT NULL OR empty > v_machine;
             PERFORM setval('muskox.clock', v_machine);
         END IF;
     END IF;

@@ -154,99 +154,16 @@ BEGIN
 END
 $$;
 
--- The oldest waiting job of each priority of a lane: found by jumping along the index from priority to priority, from
--- the lowest on and at most 64 of them.
-CREATE FUNCTION muskox.oldest(p_lane integer) RETURNS TABLE (tid tid, arrival bigint, seq bigint)
-LANGUAGE sql
-SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
-    WITH RECURSIVE level (rank, depth) AS (
-        SELECT (SELECT j.rank FROM muskox.jobs AS j
-                WHERE j.lane = p_lane AND j.state = 0
-                ORDER BY j.rank DESC, j.arrival DESC, j.seq DESC LIMIT 1), 1
-        UNION ALL
-        SELECT (SELECT j.rank FROM muskox.jobs AS j
-                WHERE j.lane = p_lane AND j.state = 0 AND j.rank < level.rank
-                ORDER BY j.rank DESC, j.arrival DESC, j.seq DESC LIMIT 1), level.depth + 1
-        FROM level
-        WHERE level.rank IS NOT NULL AND level.depth < 64
-    )
-    SELECT one.tid, one.arrival, one.seq
-    FROM level CROSS JOIN LATERAL (
-        SELECT j.ctid AS tid, j.arrival, j.seq FROM muskox.jobs AS j
-        WHERE j.lane = p_lane AND j.state = 0 AND j.rank = level.rank
-        ORDER BY j.arrival, j.seq LIMIT 1
-    ) AS one
-    WHERE level.rank IS NOT NULL
-$$;
-
--- The places of the next jobs of a few lanes, locked: by turns of their queues, within a queue by priority and arrival,
--- whatever the lane; before them those in p_old. First they are looked up and then locked, so that a claim locks no
--- more than it takes; a little more is looked up, since others may be taking the first.
-CREATE FUNCTION muskox.pick(
-    p_lanes integer[], p_queues integer[], p_limit integer, p_turn bigint, p_old tid[]
-) RETURNS tid[] LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
-SET enable_hashjoin = off SET enable_mergejoin = off AS $$
-DECLARE
-    v_most integer := 2 * p_limit + 50;
-    v_found tid[];
-    v_picked tid[];
-BEGIN
-    FOR v_try IN 1..4 LOOP
-        SELECT array_agg(tid ORDER BY place, turn) INTO v_found
-        FROM (
-            SELECT tid, min(place) AS place, min(turn) AS turn
-            FROM (
-                SELECT o.tid, o.number - cardinality(p_old) AS place, 0 AS turn
-                FROM unnest(p_old) WITH ORDINALITY AS o (tid, number)
-                UNION ALL
-                SELECT j.tid, row_number() OVER (PARTITION BY l.queue ORDER BY j.rank, j.arrival, j.seq),
-                       (l.number + p_turn) % l.queues
-                FROM (
-                    SELECT w.lane, w.queue, dense_rank() OVER (ORDER BY w.queue) AS number,
-                           (SELECT count(DISTINCT q) FROM unnest(p_queues) AS q) AS queues
-                    FROM unnest(p_lanes, p_queues) AS w (lane, queue)
-                ) AS l
-                CROSS JOIN LATERAL (
-                    SELECT j.ctid AS tid, j.rank, j.arrival, j.seq FROM muskox.jobs AS j
-                    WHERE j.lane = l.lane AND j.state = 0
-                    ORDER BY j.rank, j.arrival, j.seq LIMIT v_most
-                ) AS j
-            ) AS candidate
-            GROUP BY tid
-            ORDER BY 2, 3
-            LIMIT v_most
-        ) AS first;
-        IF v_found IS NULL THEN
-            RETURN NULL;
-        END IF;
-        SELECT array_agg(locked.tid ORDER BY locked.number) INTO v_picked
-        FROM (
-            SELECT j.ctid AS tid, f.number
-            FROM unnest(v_found) WITH ORDINALITY AS f (tid, number) JOIN muskox.jobs AS j ON j.ctid = f.tid
-            WHERE j.state + 0 = 0  -- not by the index of waiting jobs, but by the place
-            ORDER BY f.number
-            LIMIT p_limit
-            FOR UPDATE OF j SKIP LOCKED
-        ) AS locked;
-        IF v_picked IS NOT NULL OR cardinality(v_found) < v_most THEN
-            RETURN v_picked;
-        END IF;
-        -- Others are at all of them.
-        v_most := v_most * 4;
-    END LOOP;
-    RETURN NULL;
-END
-$$;
-
 -- Move waiting jobs to active. p_queues, p_names (NULL: any) and p_stalls are what is wanted.
 -- A ticket that was used before gives what it gave, as far as that is still held. `bell`: somebody waits for events.
+-- Last come rows without a lane: so many microseconds (`at`) from now, more may be claimed from the queue named `id`.
 CREATE FUNCTION muskox.claim(
     p_now bigint, p_level text, p_queues text[], p_names text[], p_stalls integer[], p_limit integer,
     p_worker text, p_lease bigint, p_ticket text
 ) RETURNS TABLE (
     at bigint, bell boolean, lane integer, place text, token bigint, rank integer, attempt integer, attempts integer,
-    stalls integer, releases integer, added bigint, started bigint, id text, options text, data text, progress text
+    stalls integer, releases integer, added bigint, started bigint, id text, options text, data text, progress text,
+    tied boolean, key text
 ) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -262,6 +179,9 @@ DECLARE
     v_old tid[];
     v_picked tid[];
     v_claimed integer[];
+    v_held boolean;
+    v_pick record;
+    v_counted integer[];
     v_queue integer;
     v_last record;
 BEGIN
@@ -274,7 +194,7 @@ BEGIN
         IF NOT FOUND THEN
             RETURN QUERY
             SELECT v_now, false, j.lane, j.ctid::text, j.token, j.rank, j.attempt, j.attempts, j.stalls, j.releases,
-                   j.added, j.started, j.id, j.options, j.data, j.progress
+                   j.added, j.started, j.id, j.options, j.data, j.progress, j.tied, j.key
             FROM muskox.jobs AS j
             WHERE j.state = 3 AND j.worker = p_worker AND j.ticket = p_ticket
             ORDER BY j.token;
@@ -282,9 +202,11 @@ BEGIN
         END IF;
     END IF;
 
-    SELECT array_agg(w.lane), array_agg(w.queue), array_agg(w.stalls) INTO v_lanes, v_lane_queues, v_lane_stalls
+    SELECT array_agg(w.lane), array_agg(w.queue), array_agg(w.stalls), bool_or(w.held)
+    INTO v_lanes, v_lane_queues, v_lane_stalls, v_held
     FROM (
-        SELECT l.id AS lane, l.queue, (array_agg(w.stalls ORDER BY w.name))[1] AS stalls
+        SELECT l.id AS lane, l.queue, (array_agg(w.stalls ORDER BY w.name))[1] AS stalls,
+               bool_or(q.limited OR q.keyed) AS held
         FROM unnest(p_queues, p_names, p_stalls) AS w (queue, name, stalls)
         JOIN muskox.queues AS q ON q.name = w.queue AND NOT q.paused
         JOIN muskox.lanes AS l ON l.queue = q.id AND (w.name IS NULL OR l.name = w.name)
@@ -307,20 +229,29 @@ BEGIN
         ) AS o
         WHERE o.arrival <= v_now - 10000000 AND (o.found > 1 OR cardinality(v_lanes) > 1);
     END IF;
-    IF cardinality(v_lanes) = 1 AND v_old IS NULL THEN
+    IF v_held THEN
+        SELECT * INTO v_pick FROM muskox.pick_held(p_now, v_lanes, v_lane_queues, p_limit, v_turn, COALESCE(v_old, '{}'));
+        v_now := v_pick.now;
+        v_picked := v_pick.picked;
+        v_counted := v_pick.counted;
+    -- None with a key: the first of a queue may have been added since.
+    ELSIF cardinality(v_lanes) = 1 AND v_old IS NULL THEN
         SELECT array_agg(tid ORDER BY rank, arrival, seq) INTO v_picked
         FROM (
             SELECT j.ctid AS tid, j.rank, j.arrival, j.seq
             FROM muskox.jobs AS j
-            WHERE j.lane = v_lanes[1] AND j.state = 0
+            WHERE j.lane = v_lanes[1] AND j.state = 0 AND j.key IS NULL
             ORDER BY j.rank, j.arrival, j.seq
             LIMIT p_limit
             FOR UPDATE SKIP LOCKED
         ) AS first;
     ELSE
-        v_picked := muskox.pick(v_lanes, v_lane_queues, p_limit, v_turn, COALESCE(v_old, '{}'));
+        v_picked := muskox.pick(v_lanes, v_lane_queues, p_limit, v_turn, COALESCE(v_old, '{}'), NULL, NULL, NULL);
     END IF;
     IF v_picked IS NULL THEN
+        IF v_held THEN
+            RETURN QUERY SELECT * FROM muskox.told_later(v_now, v_pick.queues, v_pick.moments);
+        END IF;
         RETURN;
     END IF;
 
@@ -339,12 +270,13 @@ BEGIN
     ), moved AS (
         UPDATE muskox.jobs AS j
         SET state = 3, attempt = j.attempt + 1, token = n.token, lease_until = v_now + p_lease, worker = p_worker,
-            ticket = p_ticket, started = v_now, due = NULL,
+            ticket = p_ticket, started = v_now, due = NULL, counted = CASE WHEN j.queue = ANY (v_counted) THEN true END,
+            tied = CASE WHEN j.queue = ANY (v_counted) THEN true ELSE j.tied END,
             max_stalls = COALESCE(j.max_stalls, v_lane_stalls[array_position(v_lanes, j.lane)])
         FROM numbered AS n
         WHERE j.ctid = n.tid
         RETURNING j.lane, j.queue, j.ctid AS tid, j.token, j.rank, j.attempt, j.attempts, j.stalls, j.releases, j.added,
-                  j.started, j.id, j.options, j.data, j.progress
+                  j.started, j.id, j.options, j.data, j.progress, j.tied, j.key
     ), fact AS (
         SELECT m.queue, m.lane, count(*) AS size,
                '[' || string_agg('[' || to_json(m.id)::text || ',' || l.label || ',' || m.attempt || ']', ',' ORDER BY m.token) || ']' AS body
@@ -360,7 +292,7 @@ BEGIN
         INSERT INTO muskox.pending (size, lane, moved, source, target) SELECT 0, f.lane, f.size, 0, 3 FROM fact AS f
     )
     SELECT v_now, v_bell, m.lane, m.tid::text, m.token, m.rank, m.attempt, m.attempts, m.stalls, m.releases, m.added,
-           m.started, m.id, m.options, m.data, m.progress
+           m.started, m.id, m.options, m.data, m.progress, m.tied, m.key
     FROM moved AS m
     ORDER BY m.token;
 
@@ -381,5 +313,8 @@ BEGIN
             PERFORM muskox.tell(v_queue, 'drained', v_now, 1, '[[]]');
         END IF;
     END LOOP;
+    IF v_held THEN
+        RETURN QUERY SELECT * FROM muskox.told_later(v_now, v_pick.queues, v_pick.moments);
+    END IF;
 END
 $$;

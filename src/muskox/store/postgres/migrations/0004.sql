@@ -19,6 +19,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_now bigint;
     v_done integer;
+    v_queues integer[] := '{}';
 BEGIN
     PERFORM muskox.relax(p_level);
     v_now := muskox.tick(p_now, true);
@@ -26,12 +27,12 @@ BEGIN
         UPDATE muskox.jobs AS j
         SET state = 4, ended = v_now, lease_until = NULL, failure = NULL
         FROM unnest(p_tids, p_tokens) AS c (tid, token)
-        WHERE j.ctid = c.tid AND j.token = c.token AND j.state + 0 = 3;
+        WHERE j.ctid = c.tid AND j.token = c.token AND j.state + 0 = 3 AND j.tied IS NULL;
     ELSE
         UPDATE muskox.jobs AS j
         SET state = 4, ended = v_now, lease_until = NULL, failure = NULL, result = c.result
         FROM unnest(p_tids, p_tokens, p_results) AS c (tid, token, result)
-        WHERE j.ctid = c.tid AND j.token = c.token AND j.state + 0 = 3;
+        WHERE j.ctid = c.tid AND j.token = c.token AND j.state + 0 = 3 AND j.tied IS NULL;
     END IF;
     GET DIAGNOSTICS v_done = ROW_COUNT;
     IF v_done = cardinality(p_tids) THEN
@@ -45,18 +46,20 @@ BEGIN
         INSERT INTO muskox.pending (size, lane, moved, source, target)
         SELECT 0, t.lane, t.size, 3, 4 FROM unnest(p_told_lanes, p_told_sizes) AS t (lane, size);
     ELSE
-        lost := muskox.complete_rest(v_now, p_tokens, p_results, p_told_queues, p_told_lanes, p_bodies);
+        SELECT r.lost, r.queues INTO lost, v_queues
+        FROM muskox.complete_rest(v_now, p_tokens, p_results, p_told_queues, p_told_lanes, p_bodies) AS r;
     END IF;
-    bells := muskox.awaited('{}');
+    bells := muskox.awaited(v_queues);
     RETURN NEXT;
 END
 $$;
 
--- The rest of `complete` when not every row was where its lease says: those that have moved are looked up by their ids,
--- and only what was done is told. A completion that was written before is not lost.
+-- The rest of `complete` when not every row was where its lease says, or was tied though its lease did not know: those
+-- are looked up by their ids, and only what was done is told. A completion that was written before is not lost.
+-- Gives the places of those that are, and the queues in which more may be claimed.
 CREATE FUNCTION muskox.complete_rest(
     p_now bigint, p_tokens bigint[], p_results text[], p_told_queues integer[], p_told_lanes integer[], p_bodies text[]
-) RETURNS integer[] LANGUAGE plpgsql
+) RETURNS TABLE (lost integer[], queues integer[]) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
@@ -65,6 +68,7 @@ DECLARE
     v_facts text[];
     v_ids text[];
     v_mine bigint[];
+    v_moves muskox.move[];
 BEGIN
     SELECT array_agg(f.queue ORDER BY f.place), array_agg(f.lane ORDER BY f.place), array_agg(f.fact::text ORDER BY f.place),
            array_agg(f.fact ->> 0 ORDER BY f.place)
@@ -74,16 +78,25 @@ BEGIN
         FROM unnest(p_told_queues, p_told_lanes, p_bodies) WITH ORDINALITY AS t (queue, lane, body, number)
         CROSS JOIN LATERAL json_array_elements(t.body::json) WITH ORDINALITY AS e (fact, number)
     ) AS f;
+    PERFORM muskox.lock_ties(array_agg(j.queue), array_agg(j.key))
+    FROM unnest(v_queues, v_ids, p_tokens) AS c (queue, id, token)
+    JOIN muskox.jobs AS j ON j.queue = c.queue AND j.id = c.id AND j.token = c.token
+    WHERE j.tied
+    HAVING count(*) > 0;
     UPDATE muskox.jobs AS j
     SET state = 4, ended = p_now, lease_until = NULL, failure = NULL, result = c.result
     FROM unnest(v_queues, v_ids, p_tokens, COALESCE(p_results, array_fill(NULL::text, ARRAY[cardinality(p_tokens)])))
          AS c (queue, id, token, result)
     WHERE j.queue = c.queue AND j.id = c.id AND j.token = c.token AND j.state + 0 = 3;
     -- What this transaction has written; said twice in one call it is written once.
-    SELECT array_agg(DISTINCT c.token) INTO v_mine
-    FROM unnest(v_queues, v_ids, p_tokens) AS c (queue, id, token)
-    JOIN muskox.jobs AS j ON j.queue = c.queue AND j.id = c.id AND j.token = c.token AND j.state = 4
-    WHERE j.xmin::text::bigint = (pg_current_xact_id()::text::bigint & 4294967295);
+    SELECT array_agg(m.token), array_agg(m.move) FILTER (WHERE m.tied) INTO v_mine, v_moves
+    FROM (
+        SELECT DISTINCT ON (c.token) c.token, j.tied,
+               ROW(j.seq, j.queue, j.lane, j.attempt, 3, 4, j.counted, j.id, j.key)::muskox.move AS move
+        FROM unnest(v_queues, v_ids, p_tokens) AS c (queue, id, token)
+        JOIN muskox.jobs AS j ON j.queue = c.queue AND j.id = c.id AND j.token = c.token AND j.state = 4
+        WHERE j.xmin::text::bigint = (pg_current_xact_id()::text::bigint & 4294967295)
+    ) AS m;
     WITH fact AS (
         SELECT DISTINCT ON (c.token) c.queue, c.lane, c.fact, c.token
         FROM unnest(v_queues, v_lanes, v_facts, p_tokens) AS c (queue, lane, fact, token)
@@ -99,7 +112,14 @@ BEGIN
         SELECT 0, f.lane, count(*), 3, 4 FROM fact AS f GROUP BY f.lane
     )
     INSERT INTO muskox.pending (event, size, moved) SELECT id, size, 0 FROM told;
-    RETURN ARRAY(
+    IF v_moves IS NOT NULL THEN
+        SELECT f.queues INTO queues FROM muskox.follow(p_now, v_moves) AS f;
+    END IF;
+    queues := COALESCE(queues, '{}') || (
+        SELECT COALESCE(muskox.add_later(p_now, array_agg(d.queue), array_agg(d.id)), '{}')
+        FROM (SELECT DISTINCT u.queue, u.id FROM unnest(v_queues, v_ids) AS u (queue, id)) AS d
+    );
+    lost := ARRAY(
         SELECT c.place::integer
         FROM unnest(v_queues, v_ids, p_tokens) WITH ORDINALITY AS c (queue, id, token, place)
         WHERE NOT EXISTS (
@@ -107,14 +127,16 @@ BEGIN
             WHERE j.queue = c.queue AND j.id = c.id AND j.token = c.token AND j.state = 4)
         ORDER BY c.place
     );
+    RETURN NEXT;
 END
 $$;
 
 -- All other settlements. p_items is a JSON array of objects: place, queue, lane, id, token, name (as JSON), attempt,
 -- kind, state, refund, stalls, releases, delay (microseconds or null), ended, keep (microseconds or null), gone, result,
 -- failure, more (the event's further fields as JSON, with a comma in front), repeats (states that mean it was written),
--- over (somebody waits for its end, and it is one).
-CREATE FUNCTION muskox.settle(p_now bigint, p_level text, p_items json)
+-- over (somebody waits for its end, and it is one),
+-- hold (for the delay, of its key 1 or of its queue 2, while the job waits). p_tied: there may be some that are tied.
+CREATE FUNCTION muskox.settle(p_now bigint, p_level text, p_items json, p_tied boolean)
 RETURNS TABLE (lost integer[], bells text[]) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -123,9 +145,22 @@ DECLARE
     v_now bigint;
     v_done integer[];
     v_tids tid[];
+    v_rows bigint[];
+    v_keys text[];
+    v_tied boolean[];
+    v_counted boolean[];
     v_queues integer[];
+    v_waits integer[];
+    v_moves muskox.move[];
 BEGIN
     PERFORM muskox.relax(p_level);
+    IF p_tied THEN
+        PERFORM muskox.lock_ties(array_agg(j.queue), array_agg(j.key))
+        FROM json_to_recordset(p_items) AS i (queue integer, id text, token bigint)
+        JOIN muskox.jobs AS j ON j.queue = i.queue AND j.id = i.id AND j.token = i.token
+        WHERE j.tied
+        HAVING count(*) > 0;
+    END IF;
     v_now := muskox.tick(p_now, true);
     -- First locked and then, in a statement that sees where they are by now, written.
     WITH item AS (
@@ -133,19 +168,37 @@ BEGIN
         FROM json_to_recordset(p_items) AS i (place integer, queue integer, id text, token bigint)
         ORDER BY token, queue, id, place
     ), held AS (
-        SELECT i.place, j.ctid AS tid
+        SELECT i.place, j.ctid AS tid, j.seq, j.key, j.tied, j.counted
         FROM item AS i JOIN muskox.jobs AS j ON j.queue = i.queue AND j.id = i.id
         WHERE j.token = i.token AND j.state + 0 = 3
         FOR UPDATE OF j
     )
-    SELECT array_agg(h.place), array_agg(h.tid) INTO v_done, v_tids FROM held AS h;
+    SELECT array_agg(h.place), array_agg(h.tid), array_agg(h.seq), array_agg(h.key), array_agg(h.tied),
+           array_agg(h.counted)
+    INTO v_done, v_tids, v_rows, v_keys, v_tied, v_counted
+    FROM held AS h;
 
+    IF NOT p_tied AND true = ANY (v_tied) THEN
+        PERFORM muskox.lock_ties(ARRAY(SELECT i.queue FROM json_to_recordset(p_items) AS i (queue integer)), NULL);
+        PERFORM muskox.lock_keys(array_agg(i.queue), array_agg(v_keys[array_position(v_done, i.place)]))
+        FROM json_to_recordset(p_items) AS i (place integer, queue integer);
+    END IF;
     IF v_done IS NOT NULL THEN
         WITH item AS MATERIALIZED (
-            SELECT v_tids[array_position(v_done, i.place)] AS tid, i.*
+            SELECT v_tids[n.number] AS tid, v_rows[n.number] AS seq, v_keys[n.number] AS key, v_tied[n.number] AS tied,
+                   v_counted[n.number] AS counted, i.place, i.queue, i.lane, i.id, i.attempt, i.refund, i.stalls,
+                   i.releases, i.ended, i.keep, i.gone, i.result, i.failure, h.held,
+                   CASE WHEN NOT h.held THEN i.delay END AS delay,
+                   CASE WHEN i.state <> 0 AND NOT h.held THEN i.state
+                        WHEN v_keys[n.number] IS NULL THEN 0 ELSE 2 END::smallint AS state
             FROM json_to_recordset(p_items) AS i (
-                place integer, queue integer, lane integer, state smallint, refund integer, stalls integer,
-                releases integer, delay bigint, ended boolean, keep bigint, gone boolean, result text, failure text)
+                place integer, queue integer, lane integer, id text, attempt integer, state smallint, refund integer,
+                stalls integer, releases integer, delay bigint, ended boolean, keep bigint, gone boolean, hold integer,
+                result text, failure text)
+            CROSS JOIN LATERAL (SELECT array_position(v_done, i.place) AS number) AS n
+            CROSS JOIN LATERAL (
+                SELECT i.hold = 2 OR (i.hold = 1 AND v_keys[n.number] IS NOT NULL) AS held
+            ) AS h
             WHERE i.place = ANY (v_done)
         ), moved AS (
             UPDATE muskox.jobs AS j
@@ -166,7 +219,19 @@ BEGIN
             FROM item AS i
             GROUP BY i.lane, i.gone, i.state
         )
-        SELECT array_agg(DISTINCT i.queue) FILTER (WHERE i.state = 0) INTO v_queues FROM item AS i;
+        SELECT array_agg(DISTINCT i.queue) FILTER (WHERE i.state = 0), array_agg(i.place) FILTER (WHERE i.state = 0),
+               array_agg(ROW(i.seq, i.queue, i.lane, i.attempt - i.refund, 3, CASE WHEN NOT i.gone THEN i.state END,
+                             i.counted, i.id, i.key)::muskox.move ORDER BY i.place) FILTER (WHERE i.tied)
+        INTO v_queues, v_waits, v_moves
+        FROM item AS i;
+        PERFORM muskox.hold(v_now, h.queue, CASE h.hold WHEN 1 THEN h.key END, h.delay)
+        FROM (
+            SELECT i.queue, i.hold, i.delay, v_keys[array_position(v_done, i.place)] AS key
+            FROM json_to_recordset(p_items) AS i (place integer, queue integer, delay bigint, hold integer)
+            WHERE i.place = ANY (v_done) AND i.hold > 0
+            ORDER BY i.hold DESC, i.queue
+        ) AS h
+        WHERE h.hold = 2 OR h.key IS NOT NULL;
         WITH told AS (
             INSERT INTO muskox.events (at, queue, size, kind, body)
             SELECT v_now, i.queue, count(*), i.kind,
@@ -188,13 +253,15 @@ BEGIN
                    '[' || string_agg('[' || to_json(i.id)::text || ',' || i.name || ',' || i.attempt - i.refund || ']',
                                      ',' ORDER BY i.place) || ']'
             FROM json_to_recordset(p_items) AS i (
-                place integer, queue integer, lane integer, id text, name text, attempt integer, state smallint,
-                refund integer)
-            WHERE i.place = ANY (v_done) AND i.state = 0
+                place integer, queue integer, lane integer, id text, name text, attempt integer, refund integer)
+            WHERE i.place = ANY (v_waits)
             GROUP BY i.queue, i.lane
             RETURNING id, size
         )
         INSERT INTO muskox.pending (event, size, moved) SELECT id, size, 0 FROM told;
+        IF v_moves IS NOT NULL THEN
+            SELECT v_queues || f.queues INTO v_queues FROM muskox.follow(v_now, v_moves) AS f;
+        END IF;
         v_queues := v_queues || muskox.add_later(v_now, array_agg(i.queue), array_agg(i.id))
         FROM json_to_recordset(p_items) AS i (place integer, queue integer, id text, over boolean)
         WHERE i.place = ANY (v_done) AND i.over;

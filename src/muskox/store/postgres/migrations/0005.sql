@@ -39,38 +39,53 @@ DECLARE
     v_now bigint := muskox.tick(p_now, true);
     v_tids tid[];
     v_queues integer[];
-    v_lanes integer[];
-    v_ids text[];
-    v_attempts integer[];
+    v_keys text[];
+    v_moves muskox.move[];
+    v_tied muskox.move[];
+    v_rung integer[];
 BEGIN
     moved := 0;
+    v_rung := muskox.wake_keys(v_now, ARRAY(SELECT q.id FROM muskox.queues AS q WHERE q.keyed));
     IF EXISTS (SELECT FROM muskox.jobs AS j WHERE j.state = 1 AND j.due <= v_now) THEN
         PERFORM muskox.relax(p_level);
         -- First locked and then, in a statement that sees where they are by now, moved.
-        v_tids := ARRAY(
-            SELECT j.ctid
+        SELECT array_agg(d.tid), array_agg(d.queue) FILTER (WHERE d.key IS NOT NULL),
+               array_agg(d.key) FILTER (WHERE d.key IS NOT NULL)
+        INTO v_tids, v_queues, v_keys
+        FROM (
+            SELECT j.ctid AS tid, j.queue, j.key
             FROM muskox.jobs AS j
             WHERE j.state = 1 AND j.due <= v_now
             ORDER BY j.due, j.seq
             LIMIT p_limit
             FOR UPDATE SKIP LOCKED
-        );
+        ) AS d;
+        IF v_keys IS NOT NULL THEN
+            SELECT l.queues, l.keys INTO v_queues, v_keys FROM muskox.try_keys(v_queues, v_keys) AS l;
+        END IF;
         WITH promoted AS (
-            UPDATE muskox.jobs AS j SET state = 0, arrival = j.due, due = NULL
+            UPDATE muskox.jobs AS j
+            SET state = CASE WHEN j.key IS NULL THEN 0 ELSE 2 END, arrival = j.due, due = NULL
             FROM unnest(v_tids) AS d (tid)
             WHERE j.ctid = d.tid
-            RETURNING j.queue, j.lane, j.id, j.attempt, j.arrival, j.seq
+              AND (j.key IS NULL OR (j.queue, j.key) IN (SELECT h.queue, h.key FROM unnest(v_queues, v_keys) AS h (queue, key)))
+            RETURNING j.arrival, j.seq, j.tied,
+                      ROW(j.seq, j.queue, j.lane, j.attempt, 1, j.state, NULL, j.id, j.key)::muskox.move AS move
         )
-        SELECT array_agg(p.queue ORDER BY p.arrival, p.seq), array_agg(p.lane ORDER BY p.arrival, p.seq),
-               array_agg(p.id ORDER BY p.arrival, p.seq), array_agg(p.attempt ORDER BY p.arrival, p.seq)
-        INTO v_queues, v_lanes, v_ids, v_attempts
+        SELECT array_agg(p.move ORDER BY p.arrival, p.seq), array_agg(p.move ORDER BY p.arrival, p.seq) FILTER (WHERE p.tied)
+        INTO v_moves, v_tied
         FROM promoted AS p;
-        IF v_ids IS NOT NULL THEN
-            moved := cardinality(v_ids);
-            PERFORM muskox.tell_moved(v_now, 'waiting', array_fill(1::smallint, ARRAY[moved]), 0::smallint,
-                                      v_queues, v_lanes, v_ids, v_attempts, NULL);
-            bells := muskox.awaited(v_queues);
+        IF v_moves IS NOT NULL THEN
+            moved := cardinality(v_moves);
+            PERFORM muskox.tell_moves(v_now, 'waiting', v_moves);
+            v_rung := v_rung || ARRAY(SELECT DISTINCT m.queue FROM unnest(v_moves) AS m);
+            IF v_tied IS NOT NULL THEN
+                PERFORM muskox.follow(v_now, v_tied);
+            END IF;
         END IF;
+    END IF;
+    IF cardinality(v_rung) > 0 THEN
+        bells := muskox.awaited(v_rung);
     END IF;
     PERFORM muskox.gather(false);
     RETURN NEXT;
@@ -97,23 +112,36 @@ DECLARE
     v_failures text[];
     v_state smallint;
     v_places integer[];
+    v_had_queues integer[];
+    v_had_keys text[];
+    v_moves muskox.move[];
+    v_rung integer[];
 BEGIN
     IF NOT EXISTS (SELECT FROM muskox.jobs AS j WHERE j.state = 3 AND j.lease_until < v_now)
        AND NOT EXISTS (SELECT FROM muskox.jobs AS j WHERE j.state = 3 AND j.lease_until IS NULL) THEN
         RETURN;
     END IF;
     PERFORM muskox.relax(p_level);
-    v_tids := ARRAY(
-        SELECT j.ctid
+    PERFORM FROM muskox.limits AS l WHERE l.concurrency IS NOT NULL ORDER BY l.queue FOR UPDATE;
+    SELECT array_agg(j.tid), array_agg(j.queue) FILTER (WHERE j.key IS NOT NULL),
+           array_agg(j.key) FILTER (WHERE j.key IS NOT NULL)
+    INTO v_tids, v_had_queues, v_had_keys
+    FROM (
+        SELECT j.ctid AS tid, j.queue, j.key
         FROM muskox.jobs AS j
         WHERE j.state = 3 AND COALESCE(j.lease_until, 0) < v_now
         ORDER BY j.lease_until
         LIMIT p_limit
         FOR UPDATE SKIP LOCKED
-    );
+    ) AS j;
+    IF v_had_keys IS NOT NULL THEN
+        SELECT l.queues, l.keys INTO v_had_queues, v_had_keys FROM muskox.try_keys(v_had_queues, v_had_keys) AS l;
+    END IF;
     WITH lapsed AS MATERIALIZED (
         SELECT j.ctid AS tid, j.worker, j.stalls + 1 AS stalls, COALESCE(j.max_stalls, p_most) AS most
         FROM unnest(v_tids) AS t (tid) JOIN muskox.jobs AS j ON j.ctid = t.tid
+        WHERE j.key IS NULL
+           OR (j.queue, j.key) IN (SELECT h.queue, h.key FROM unnest(v_had_queues, v_had_keys) AS h (queue, key))
     ), fate AS (
         SELECT p.*,
                -- As life.stall_delay: none after the first, then 2, 4, 8 … up to 60 seconds.
@@ -125,17 +153,18 @@ BEGIN
         FROM lapsed AS p
     ), taken AS (
         UPDATE muskox.jobs AS j
-        SET state = CASE WHEN f.failure IS NOT NULL THEN 5 WHEN f.delay > 0 THEN 1 ELSE 0 END,
+        SET state = CASE WHEN f.failure IS NOT NULL THEN 5 WHEN f.delay > 0 THEN 1 WHEN j.key IS NULL THEN 0 ELSE 2 END,
             attempt = j.attempt - 1, stalls = f.stalls, token = NULL, lease_until = NULL,
             due = CASE WHEN f.failure IS NULL AND f.delay > 0 THEN v_now + f.delay END, arrival = v_now + f.delay,
             ended = CASE WHEN f.failure IS NOT NULL THEN v_now END, failure = COALESCE(f.failure, j.failure)
         FROM fate AS f
         WHERE j.ctid = f.tid
-        RETURNING j.queue, j.lane, j.id, f.worker, j.attempt, j.stalls, j.state, f.failure
+        RETURNING j.queue, j.lane, j.id, f.worker, j.attempt, j.stalls, j.state, f.failure, j.tied,
+                  ROW(j.seq, j.queue, j.lane, j.attempt, 3, j.state, j.counted, j.id, j.key)::muskox.move AS move
     )
     SELECT array_agg(t.queue), array_agg(t.lane), array_agg(t.id), array_agg(t.worker), array_agg(t.attempt),
-           array_agg(t.stalls), array_agg(t.state), array_agg(t.failure)
-    INTO v_queues, v_lanes, v_ids, v_workers, v_attempts, v_stalls, v_states, v_failures
+           array_agg(t.stalls), array_agg(t.state), array_agg(t.failure), array_agg(t.move) FILTER (WHERE t.tied)
+    INTO v_queues, v_lanes, v_ids, v_workers, v_attempts, v_stalls, v_states, v_failures, v_moves
     FROM taken AS t;
     IF v_ids IS NULL THEN
         RETURN;
@@ -143,11 +172,11 @@ BEGIN
     PERFORM muskox.tell_moved(
         v_now, 'stalled', NULL, NULL, v_queues, v_lanes, v_ids, v_attempts,
         ARRAY(SELECT ',' || s FROM unnest(v_stalls) WITH ORDINALITY AS u (s, place) ORDER BY place));
-    FOREACH v_state IN ARRAY ARRAY[0, 1, 5]::smallint[] LOOP
+    FOREACH v_state IN ARRAY ARRAY[0, 1, 2, 5]::smallint[] LOOP
         v_places := array_positions(v_states, v_state);
         IF cardinality(v_places) > 0 THEN
             PERFORM muskox.tell_moved(
-                v_now, CASE v_state WHEN 0 THEN 'waiting' WHEN 1 THEN 'delayed' ELSE 'failed' END,
+                v_now, CASE v_state WHEN 0 THEN 'waiting' WHEN 1 THEN 'delayed' WHEN 5 THEN 'failed' END,
                 array_fill(3::smallint, ARRAY[cardinality(v_places)]), v_state,
                 ARRAY(SELECT v_queues[p] FROM unnest(v_places) AS p), ARRAY(SELECT v_lanes[p] FROM unnest(v_places) AS p),
                 ARRAY(SELECT v_ids[p] FROM unnest(v_places) AS p), ARRAY(SELECT v_attempts[p] FROM unnest(v_places) AS p),
@@ -158,8 +187,11 @@ BEGIN
             END IF;
         END IF;
     END LOOP;
+    IF v_moves IS NOT NULL THEN
+        SELECT f.queues INTO v_rung FROM muskox.follow(v_now, v_moves) AS f;
+    END IF;
     RETURN QUERY
-    SELECT q.name, t.id, t.worker, muskox.awaited(v_queues)
+    SELECT q.name, t.id, t.worker, muskox.awaited(v_queues || v_rung)
     FROM unnest(v_queues[:cardinality(v_ids)], v_ids, v_workers) AS t (queue, id, worker) JOIN muskox.queues AS q ON q.id = t.queue;
 END
 $$;
@@ -216,6 +248,12 @@ BEGIN
     PERFORM muskox.dedup_sweep(v_now, p_limit);
     DELETE FROM muskox.tickets WHERE until < v_now;
     DELETE FROM muskox.waits WHERE until < clock_timestamp() - interval '1 minute';
+    DELETE FROM muskox.keys AS k
+    USING (
+        SELECT i.ctid AS tid FROM muskox.keys AS i WHERE i.idle_at <= v_now ORDER BY i.idle_at LIMIT p_limit
+        FOR UPDATE SKIP LOCKED
+    ) AS i
+    WHERE k.ctid = i.tid;
 
     v_tids := ARRAY(SELECT j.ctid FROM muskox.jobs AS j WHERE j.clear_at <= v_now ORDER BY j.clear_at LIMIT p_limit FOR UPDATE SKIP LOCKED);
     v_cleared := muskox.drop_ended(v_now, v_tids);

@@ -1,9 +1,9 @@
 -- Moves by hand, and what is told from outside.
 
--- Lock the jobs of a selection and give their places: by their ids (p_ids not NULL), or state by state. p_states and
--- p_names NULL: any. `was` is the state.
-CREATE FUNCTION muskox.selected(p_queue text, p_ids text[], p_states smallint[], p_names text[], p_limit integer)
-RETURNS TABLE (tid tid, seq bigint, queue integer, lane integer, id text, was smallint, attempt integer) LANGUAGE plpgsql
+-- The ids of the jobs in a selection, state by state. p_states and p_names NULL: any. None is locked, since what a job is
+-- tied to is locked before it.
+CREATE FUNCTION muskox.selected(p_queue text, p_states smallint[], p_names text[], p_limit integer)
+RETURNS TABLE (id text) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -15,41 +15,35 @@ DECLARE
     v_found integer;
 BEGIN
     v_lanes := ARRAY(SELECT l.id FROM muskox.lanes AS l WHERE l.queue = v_queue AND (p_names IS NULL OR l.name = ANY (p_names)));
-    IF p_ids IS NOT NULL THEN
-        RETURN QUERY
-        SELECT j.ctid, j.seq, j.queue, j.lane, j.id, j.state, j.attempt
-        FROM unnest(ARRAY(SELECT DISTINCT i FROM unnest(p_ids) AS i)) AS w (id)
-        JOIN muskox.jobs AS j ON j.queue = v_queue AND j.id = w.id
-        WHERE j.lane = ANY (v_lanes) AND (p_states IS NULL OR j.state = ANY (p_states))
-        ORDER BY j.id
-        FOR UPDATE OF j;
-        RETURN;
-    END IF;
     FOREACH v_state IN ARRAY COALESCE(p_states, '{0,1,2,3,4,5,6}') LOOP
         EXIT WHEN v_left <= 0;
         IF v_state = 0 THEN
             RETURN QUERY
-            SELECT j.ctid, j.seq, j.queue, j.lane, j.id, j.state, j.attempt
+            SELECT j.id
             FROM unnest(v_lanes) AS l (lane) JOIN muskox.jobs AS j ON j.lane = l.lane
-            WHERE j.state = 0 LIMIT v_left FOR UPDATE OF j;
+            WHERE j.state = 0 LIMIT v_left;
         ELSIF v_state = 1 THEN
             RETURN QUERY
-            SELECT j.ctid, j.seq, j.queue, j.lane, j.id, j.state, j.attempt
+            SELECT j.id
             FROM muskox.jobs AS j
-            WHERE j.state = 1 AND j.lane = ANY (v_lanes) ORDER BY j.due, j.seq LIMIT v_left FOR UPDATE;
+            WHERE j.state = 1 AND j.lane = ANY (v_lanes) ORDER BY j.due, j.seq LIMIT v_left;
+        ELSIF v_state = 2 THEN
+            RETURN QUERY
+            SELECT j.id
+            FROM muskox.jobs AS j
+            WHERE j.queue = v_queue AND j.state = 2 AND j.lane = ANY (v_lanes)
+            ORDER BY j.seq LIMIT v_left;
         ELSIF v_state = 3 THEN
             RETURN QUERY
-            SELECT j.ctid, j.seq, j.queue, j.lane, j.id, j.state, j.attempt
+            SELECT j.id
             FROM muskox.jobs AS j
-            WHERE j.state = 3 AND j.lane = ANY (v_lanes) ORDER BY j.lease_until LIMIT v_left FOR UPDATE;
+            WHERE j.state = 3 AND j.lane = ANY (v_lanes) ORDER BY j.lease_until LIMIT v_left;
         ELSIF v_state >= 4 THEN
             RETURN QUERY
-            SELECT j.ctid, j.seq, j.queue, j.lane, j.id, j.state, j.attempt
+            SELECT j.id
             FROM muskox.jobs AS j
             WHERE j.queue = v_queue AND j.state = v_state AND j.ended IS NOT NULL AND j.lane = ANY (v_lanes)
-            ORDER BY j.ended DESC, j.seq DESC LIMIT v_left FOR UPDATE;
-        ELSE
-            CONTINUE;
+            ORDER BY j.ended DESC, j.seq DESC LIMIT v_left;
         END IF;
         GET DIAGNOSTICS v_found = ROW_COUNT;
         v_left := v_left - v_found;
@@ -66,44 +60,74 @@ SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     v_now bigint := muskox.tick(p_now, true);
+    v_queue integer := (SELECT q.id FROM muskox.queues AS q WHERE q.name = p_queue);
+    v_ids text[];
     v_tids tid[];
     v_rows bigint[];
+    v_moves muskox.move[];
+    v_tied muskox.move[];
     v_queues integer[];
-    v_lanes integer[];
-    v_ids text[];
-    v_was smallint[];
-    v_attempts integer[];
 BEGIN
     moved := 0;
-    SELECT array_agg(s.tid), array_agg(s.seq), array_agg(s.queue), array_agg(s.lane), array_agg(s.id), array_agg(s.was),
-           array_agg(s.attempt)
-    INTO v_tids, v_rows, v_queues, v_lanes, v_ids, v_was, v_attempts
-    FROM muskox.selected(p_queue, p_ids, p_states, p_names, p_limit) AS s;
+    IF p_ids IS NULL THEN
+        v_ids := ARRAY(SELECT s.id FROM muskox.selected(p_queue, p_states, p_names, p_limit) AS s);
+    ELSE
+        v_ids := ARRAY(SELECT DISTINCT w.id COLLATE "C" FROM unnest(p_ids) AS w (id) ORDER BY 1);
+    END IF;
+    PERFORM muskox.lock_ties(array_agg(j.queue), array_agg(j.key))
+    FROM unnest(v_ids) AS w (id) JOIN muskox.jobs AS j ON j.queue = v_queue AND j.id = w.id
+    WHERE j.tied
+    HAVING count(*) > 0;
+    SELECT array_agg(j.tid ORDER BY j.place), array_agg(j.seq ORDER BY j.place) INTO v_tids, v_rows
+    FROM (
+        SELECT j.ctid AS tid, j.seq, w.place
+        FROM unnest(v_ids) WITH ORDINALITY AS w (id, place)
+        JOIN muskox.jobs AS j ON j.queue = v_queue AND j.id = w.id
+        WHERE (p_states IS NULL OR j.state = ANY (p_states))
+          AND (p_names IS NULL OR j.lane IN (SELECT l.id FROM muskox.lanes AS l WHERE l.queue = v_queue AND l.name = ANY (p_names)))
+        ORDER BY j.id
+        FOR UPDATE OF j
+    ) AS j;
     IF v_tids IS NULL THEN
         RETURN NEXT;
         RETURN;
     END IF;
     moved := cardinality(v_tids);
-    IF p_verb IN ('promote', 'retry') THEN
+    WITH it AS MATERIALIZED (
+        SELECT t.tid, t.place, j.tied, j.key,
+               ROW(j.seq, j.queue, j.lane, j.attempt, j.state,
+                   CASE WHEN p_verb = 'cancel' THEN 6 WHEN p_verb = 'remove' THEN NULL WHEN j.key IS NULL THEN 0 ELSE 2 END,
+                   j.counted, j.id, j.key)::muskox.move AS move
+        FROM unnest(v_tids) WITH ORDINALITY AS t (tid, place) JOIN muskox.jobs AS j ON j.ctid = t.tid
+    ), changed AS (
         UPDATE muskox.jobs AS j
-        SET state = 0, arrival = v_now, due = NULL, token = NULL, ended = NULL, clear_at = NULL,
+        SET state = (i.move).target, arrival = CASE WHEN p_verb = 'cancel' THEN j.arrival ELSE v_now END, due = NULL,
+            token = NULL, lease_until = NULL, ended = CASE WHEN p_verb = 'cancel' THEN v_now END,
+            clear_at = CASE WHEN p_verb = 'cancel' THEN j.clear_at END,
             attempts = CASE WHEN p_verb = 'retry' AND j.attempt >= COALESCE(j.attempts, 1) THEN j.attempt + 1 ELSE j.attempts END,
             stalls = CASE WHEN p_verb = 'retry' THEN 0 ELSE j.stalls END
-        FROM unnest(v_tids) AS t (tid)
-        WHERE j.ctid = t.tid;
-        PERFORM muskox.tell_moved(v_now, 'waiting', v_was, 0::smallint, v_queues, v_lanes, v_ids, v_attempts, NULL);
-    ELSIF p_verb = 'cancel' THEN
-        UPDATE muskox.jobs AS j
-        SET state = 6, ended = v_now, due = NULL, lease_until = NULL, token = NULL
-        FROM unnest(v_tids) AS t (tid)
-        WHERE j.ctid = t.tid;
-        PERFORM muskox.tell_moved(v_now, 'cancelled', v_was, 6::smallint, v_queues, v_lanes, v_ids, v_attempts, NULL);
-        v_queues := muskox.dedup_over(v_now, v_queues, v_ids);
-    ELSE
+        FROM it AS i
+        WHERE j.ctid = i.tid AND p_verb <> 'remove'
+    )
+    SELECT array_agg(i.move ORDER BY i.place), array_agg(i.move ORDER BY i.place) FILTER (WHERE i.tied),
+           array_agg(DISTINCT (i.move).queue)
+    INTO v_moves, v_tied, v_queues
+    FROM it AS i;
+    IF p_verb = 'remove' THEN
         DELETE FROM muskox.jobs AS j USING unnest(v_tids) AS t (tid) WHERE j.ctid = t.tid;
         DELETE FROM muskox.logs AS g USING unnest(v_rows) AS r (seq) WHERE g.job = r.seq;
-        PERFORM muskox.tell_moved(v_now, 'removed', v_was, NULL, v_queues, v_lanes, v_ids, v_attempts, NULL);
-        v_queues := muskox.dedup_over(v_now, v_queues, v_ids);
+    END IF;
+    PERFORM muskox.tell_moves(
+        v_now, CASE p_verb WHEN 'cancel' THEN 'cancelled' WHEN 'remove' THEN 'removed' ELSE 'waiting' END, v_moves);
+    IF p_verb IN ('cancel', 'remove') THEN
+        v_queues := NULL;
+    END IF;
+    IF v_tied IS NOT NULL THEN
+        SELECT v_queues || f.queues INTO v_queues FROM muskox.follow(v_now, v_tied) AS f;
+    END IF;
+    IF p_verb IN ('cancel', 'remove') THEN
+        v_queues := v_queues || muskox.dedup_over(
+            v_now, ARRAY(SELECT m.queue FROM unnest(v_moves) AS m), ARRAY(SELECT m.id FROM unnest(v_moves) AS m));
     END IF;
     bells := muskox.awaited(v_queues);
     RETURN NEXT;

@@ -58,7 +58,7 @@ $$;
 -- was; else it has been taken out, to be added anew.
 CREATE FUNCTION muskox.dedup_replace(
     p_now bigint, p_queue integer, p_id text, p_lane integer, p_rank integer, p_delay bigint, p_attempts integer,
-    p_stalls integer, p_options text, p_data text
+    p_stalls integer, p_options text, p_data text, p_key text
 ) RETURNS boolean LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
@@ -67,7 +67,8 @@ BEGIN
     SELECT * INTO v_job FROM muskox.jobs AS j WHERE j.queue = p_queue AND j.id = p_id;
     PERFORM muskox.tell_moved(p_now, 'updated', NULL, NULL, ARRAY[p_queue], ARRAY[v_job.lane], ARRAY[p_id],
                               ARRAY[v_job.attempt], NULL);
-    IF v_job.state IN (0, 2) AND p_delay <= 0 AND v_job.lane = p_lane AND v_job.rank = p_rank THEN
+    IF v_job.state IN (0, 2) AND p_delay <= 0 AND v_job.lane = p_lane AND v_job.rank = p_rank
+       AND v_job.key IS NOT DISTINCT FROM p_key THEN
         UPDATE muskox.jobs AS j
         SET data = p_data, options = p_options, attempts = p_attempts, max_stalls = p_stalls, added = p_now
         WHERE j.queue = p_queue AND j.id = p_id;
@@ -76,6 +77,11 @@ BEGIN
     DELETE FROM muskox.jobs AS j WHERE j.queue = p_queue AND j.id = p_id;
     DELETE FROM muskox.logs AS g WHERE g.job = v_job.seq;
     INSERT INTO muskox.pending (size, lane, moved, source) VALUES (0, v_job.lane, 1, v_job.state);
+    IF v_job.tied THEN
+        PERFORM muskox.lock_keys(ARRAY[p_queue], ARRAY[v_job.key]);
+        PERFORM muskox.follow(p_now, ARRAY[ROW(
+            v_job.seq, p_queue, v_job.lane, v_job.attempt, v_job.state, NULL, NULL, p_id, v_job.key)::muskox.move]);
+    END IF;
     RETURN false;
 END
 $$;
@@ -129,7 +135,7 @@ BEGIN
             PERFORM muskox.dedup_hold(p_now, p_queue, p_key, p_id, p_kind, p_window, p_now);
         ELSIF v_has.unbegun THEN
             anew := NOT muskox.dedup_replace(p_now, p_queue, holder, p_lane, p_rank, p_delay, p_attempts, p_stalls,
-                                             p_options, p_data);
+                                             p_options, p_data, p_item::json ->> 'key');
             PERFORM muskox.dedup_hold(p_now, p_queue, p_key, holder, p_kind, p_window, p_now);
         ELSIF p_then = 'keep-last' AND v_has.state <= 3 THEN
             UPDATE muskox.dedups AS d SET later = p_item WHERE d.queue = p_queue AND d.key = p_key;
@@ -142,9 +148,10 @@ $$;
 -- Store jobs, all or none, but for those whose dedup key another has. p_items is a JSON array of objects: place (from 1),
 -- queue, lane, id, rank, delay, attempts, stalls, options, data, and of those with a key dedup, kind, window, next_to
 -- (what becomes of it). Returns the moment, the place of one that was refused, with which nothing is stored, the
--- places of jobs that were not stored, and the ids of those that are there in place of them (NULL: their own), and bells.
+-- places of jobs that were not stored, and the ids of those that are there in place of them (NULL: their own), the states
+-- of all by their places where some have a key, and bells.
 CREATE FUNCTION muskox.add_once(p_now bigint, p_level text, p_within boolean, p_items json, p_channel text)
-RETURNS TABLE (at bigint, refused integer, places integer[], ids text[], bells text[]) LANGUAGE plpgsql
+RETURNS TABLE (at bigint, refused integer, places integer[], ids text[], states smallint[], bells text[]) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -160,6 +167,10 @@ BEGIN
     IF NOT p_within THEN
         PERFORM muskox.relax(p_level);
     END IF;
+    PERFORM muskox.lock_keys(array_agg(i.queue), array_agg(i.key))
+    FROM json_to_recordset(p_items) AS i (queue integer, key text)
+    WHERE i.key IS NOT NULL
+    HAVING count(*) > 0;
     v_now := muskox.tick(p_now, NOT p_within);
     at := v_now;
     places := '{}';
@@ -198,18 +209,28 @@ BEGIN
 
     SELECT array_agg(n.place) AS places, array_agg(n.queue) AS queues, array_agg(n.lane) AS lanes, array_agg(n.id) AS ids,
            array_agg(n.rank) AS ranks, array_agg(n.delay) AS delays, array_agg(n.attempts) AS attempts,
-           array_agg(n.stalls) AS stalls, array_agg(n.options) AS options, array_agg(n.data) AS data
+           array_agg(n.stalls) AS stalls, array_agg(n.options) AS options, array_agg(n.data) AS data,
+           array_agg(n.key) AS keys, count(n.key) AS keyed
     INTO v_jobs
     FROM (
         SELECT i.place, i.queue, i.lane, COALESCE(v_holders[array_position(places, i.place)], i.id) AS id, i.rank, i.delay,
-               i.attempts, i.stalls, i.options, i.data
+               i.attempts, i.stalls, i.options, i.data, i.key
         FROM json_to_recordset(p_items) AS i (
             place integer, queue integer, lane integer, id text, rank integer, delay bigint, attempts integer,
-            stalls integer, options text, data text)
+            stalls integer, options text, data text, key text)
         WHERE i.place <> ALL (places) OR i.place = ANY (v_anew)
         ORDER BY i.place
     ) AS n;
-    IF v_jobs.ids IS NOT NULL THEN
+    IF v_jobs.keyed > 0 THEN
+        SELECT a.known, a.bells, a.states INTO v_known, bells, states
+        FROM muskox.add_tied(
+            v_now, p_level, p_within, v_jobs.queues, v_jobs.lanes, v_jobs.ids, v_jobs.ranks, v_jobs.delays,
+            v_jobs.attempts, v_jobs.stalls, v_jobs.options, v_jobs.data, v_jobs.keys, p_channel) AS a;
+        states := ARRAY(
+            SELECT states[array_position(v_jobs.places, i.place)]
+            FROM json_to_recordset(p_items) AS i (place integer) ORDER BY i.place
+        );
+    ELSIF v_jobs.ids IS NOT NULL THEN
         SELECT array_agg(r.queue ORDER BY r.first) AS queues, array_agg(r.lane ORDER BY r.first) AS lanes,
                array_agg(r.state ORDER BY r.first) AS states, array_agg(r.size ORDER BY r.first) AS sizes,
                array_agg(r.body ORDER BY r.first) AS bodies
@@ -231,13 +252,13 @@ BEGIN
             v_now, p_level, p_within, v_jobs.queues, v_jobs.lanes, v_jobs.ids, v_jobs.ranks, v_jobs.delays,
             v_jobs.attempts, v_jobs.stalls, v_jobs.options, v_jobs.data, v_runs.queues, v_runs.lanes, v_runs.states,
             v_runs.sizes, v_runs.bodies, p_channel) AS a;
-        FOR v_one IN SELECT v_jobs.places[k] AS place FROM unnest(v_known) AS k LOOP
-            places := places || v_one.place;
-            ids := ids || NULL::text;
-        END LOOP;
     ELSIF NOT p_within THEN
         bells := muskox.awaited('{}');
     END IF;
+    FOR v_one IN SELECT v_jobs.places[k] AS place FROM unnest(v_known) AS k LOOP
+        places := places || v_one.place;
+        ids := ids || NULL::text;
+    END LOOP;
     RETURN NEXT;
 END
 $$;

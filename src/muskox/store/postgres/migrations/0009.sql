@@ -1,0 +1,315 @@
+-- Limits and keys. What they mean is said in core/limits.py; locks are taken in one order by all that wait for them: the
+-- limits of queues, keys by queue and name, jobs. Claims and upkeep wait for no key: they pass over one that is held.
+
+-- What holds for a queue, and how many of its jobs that are counted run. A row is made with the first limit or hold.
+-- `gap` is the microseconds from token to token, `size` how many there are at most, `empty` when there would have been
+-- none (NULL: never). `sweep`: the defaults of keys have changed, and keys behind this one are still to be looked at.
+CREATE TABLE muskox.limits (
+    queue integer PRIMARY KEY,
+    active integer NOT NULL DEFAULT 0,
+    concurrency integer,
+    size integer,
+    gap double precision,
+    empty double precision,
+    held_until bigint,
+    key_concurrency integer,
+    key_size integer,
+    key_gap double precision,
+    sweep text COLLATE "C",
+    record text COLLATE "C" NOT NULL,
+    declared text COLLATE "C"
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
+
+-- A key that has jobs, limits of its own, a hold or a bucket that is not full. `open` jobs stand in line. A concurrency
+-- or gap of its own is NULL where the default of the queue holds and 0 where there is no limit. `look_at`: blocked jobs
+-- may go on then; `idle_at`: nothing is left of it then, and it is forgotten.
+CREATE TABLE muskox.keys (
+    queue integer NOT NULL,
+    open integer NOT NULL DEFAULT 0,
+    active integer NOT NULL DEFAULT 0,
+    blocked integer NOT NULL DEFAULT 0,
+    delayed integer NOT NULL DEFAULT 0,
+    weight integer NOT NULL DEFAULT 1,
+    concurrency integer,
+    size integer,
+    gap double precision,
+    empty double precision,
+    held_until bigint,
+    look_at bigint,
+    idle_at bigint,
+    name text COLLATE "C" NOT NULL,
+    own text COLLATE "C",
+    PRIMARY KEY (queue, name)
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+CREATE INDEX keys_due ON muskox.keys (queue, look_at) WHERE look_at IS NOT NULL;
+CREATE INDEX keys_idle ON muskox.keys (idle_at) WHERE idle_at IS NOT NULL;
+
+-- The line of each key.
+CREATE INDEX jobs_blocked ON muskox.jobs (queue, key, rank, arrival, seq) WHERE state = 2;
+CREATE INDEX jobs_blocked_shown ON muskox.jobs (queue, seq) WHERE state = 2;
+
+-- The end of the line: the latest arrival that was given to a job that came from the line of its key.
+CREATE SEQUENCE muskox.line;
+
+-- Lock what jobs with these keys are counted in, and what jobs of these queues are; keys are made where there are none.
+-- To be called before any of the jobs is locked.
+CREATE FUNCTION muskox.lock_ties(p_queues integer[], p_keys text[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    PERFORM FROM muskox.limits AS l
+    WHERE l.queue = ANY (p_queues) AND l.concurrency IS NOT NULL
+    ORDER BY l.queue
+    FOR UPDATE;
+    PERFORM muskox.lock_keys(p_queues, p_keys);
+END
+$$;
+
+-- Lock keys, made where there are none. What is there is locked by the conflict and not written.
+CREATE FUNCTION muskox.lock_keys(p_queues integer[], p_keys text[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+BEGIN
+    INSERT INTO muskox.keys (queue, name)
+    SELECT DISTINCT w.queue, w.name COLLATE "C" FROM unnest(p_queues, p_keys) AS w (queue, name)
+    WHERE w.name IS NOT NULL
+    ORDER BY 1, 2
+    ON CONFLICT (queue, name) DO UPDATE SET name = excluded.name WHERE false;
+END
+$$;
+
+-- Lock those keys that nobody else is at, without waiting.
+CREATE FUNCTION muskox.try_keys(p_queues integer[], p_keys text[])
+RETURNS TABLE (queues integer[], keys text[]) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    RETURN QUERY
+    SELECT array_agg(l.queue), array_agg(l.name)
+    FROM (
+        SELECT k.queue, k.name
+        FROM (
+            SELECT DISTINCT w.queue, w.name COLLATE "C" AS name FROM unnest(p_queues, p_keys) AS w (queue, name)
+            WHERE w.name IS NOT NULL
+        ) AS w
+        JOIN muskox.keys AS k ON k.queue = w.queue AND k.name = w.name
+        FOR UPDATE OF k SKIP LOCKED
+    ) AS l;
+END
+$$;
+
+-- How keys stand after these changes to their figures (NULL: none), and with `may` how many of a key may start by now, or
+-- NULL for any number; `fresh`: none was blocked before the changes. The arrays may name a key several times; `place` is that of the first time.
+CREATE FUNCTION muskox.rooms(
+    p_now bigint, p_queues integer[], p_keys text[], p_open integer[], p_active integer[], p_blocked integer[],
+    p_delayed integer[], p_taken integer[]
+) RETURNS TABLE (
+    place bigint, tid tid, queue integer, name text, open integer, active integer, blocked integer, delayed integer, most integer,
+    concurrency integer, size integer, gap double precision, empty double precision, tokens integer, held_until bigint,
+    own text, may integer, fresh boolean
+) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT c.place, k.ctid, k.queue, k.name, k.open + c.open, k.active + c.active, k.blocked + c.blocked,
+           k.delayed + c.delayed, 16 * k.weight, r.concurrency, r.size, r.gap, b.empty, t.tokens, CASE WHEN k.held_until > p_now THEN k.held_until END, k.own,
+           CASE WHEN k.held_until > p_now THEN 0 ELSE least(r.concurrency - k.active - c.active, t.tokens) END,
+           k.blocked = 0
+    FROM (
+        SELECT u.queue, u.name, min(u.place) AS place, COALESCE(sum(u.open), 0)::integer AS open,
+               COALESCE(sum(u.active), 0)::integer AS active, COALESCE(sum(u.blocked), 0)::integer AS blocked,
+               COALESCE(sum(u.delayed), 0)::integer AS delayed, COALESCE(sum(u.taken), 0)::integer AS taken
+        FROM unnest(p_queues, p_keys, p_open, p_active, p_blocked, p_delayed, p_taken) WITH ORDINALITY
+             AS u (queue, name, open, active, blocked, delayed, taken, place)
+        WHERE u.name IS NOT NULL
+        GROUP BY u.queue, u.name
+    ) AS c
+    JOIN muskox.keys AS k ON k.queue = c.queue AND k.name = c.name
+    LEFT JOIN muskox.limits AS l ON l.queue = k.queue
+    CROSS JOIN LATERAL (
+        SELECT NULLIF(COALESCE(k.concurrency, l.key_concurrency), 0) AS concurrency,
+               CASE WHEN k.gap IS NULL THEN l.key_gap ELSE NULLIF(k.gap, 0) END AS gap,
+               CASE WHEN k.gap IS NULL THEN l.key_size ELSE k.size END AS size
+    ) AS r
+    -- An `empty` after now comes from before the clock was set back.
+    CROSS JOIN LATERAL (
+        SELECT greatest(CASE WHEN k.empty > p_now THEN p_now ELSE k.empty END, p_now - r.size * r.gap) + c.taken * r.gap
+               AS empty
+    ) AS b
+    -- A millionth of a token is forgiven: gaps may be fractions, whose sums are a little off.
+    CROSS JOIN LATERAL (
+        SELECT least(r.size, floor((p_now - b.empty) / r.gap + 0.000001))::integer AS tokens
+    ) AS t
+    ORDER BY c.place;
+END
+$$;
+
+-- Change the figures of locked keys, and let as many of their blocked jobs stand in line as may: the first of each key,
+-- then the second, behind all that stand there. Tells of them, and gives them.
+CREATE FUNCTION muskox.open_keys(
+    p_now bigint, p_queues integer[], p_keys text[], p_open integer[], p_active integer[], p_blocked integer[],
+    p_delayed integer[], p_taken integer[]
+) RETURNS muskox.move[] LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_line bigint;
+    v_found bigint[];
+    v_done bigint[];
+    v_opened muskox.move[];
+    v_idle boolean;
+BEGIN
+    SELECT greatest(last_value, p_now) INTO v_line FROM muskox.line;
+    WITH room AS MATERIALIZED (
+        SELECT r.*, o.tids, COALESCE(cardinality(o.tids), 0) AS more
+        FROM muskox.rooms(p_now, p_queues, p_keys, p_open, p_active, p_blocked, p_delayed, p_taken) AS r
+        LEFT JOIN LATERAL (
+            SELECT array_agg(j.tid ORDER BY j.rank, j.arrival, j.seq) AS tids
+            FROM (
+                (
+                    SELECT j.ctid AS tid, j.rank, j.arrival, j.seq
+                    FROM muskox.jobs AS j
+                    WHERE NOT r.fresh AND j.queue = r.queue AND j.key = r.name AND j.state = 2
+                    ORDER BY j.rank, j.arrival, j.seq
+                    LIMIT greatest(0, least(r.most, r.may) - r.open)
+                )
+                UNION ALL (
+                    -- All that are blocked have come together, and the first of them found room.
+                    SELECT j.ctid, 0, j.arrival, j.seq
+                    FROM muskox.jobs AS j
+                    WHERE r.fresh AND j.queue = r.queue AND j.key = r.name AND j.state = 2
+                    ORDER BY j.arrival, j.seq
+                    LIMIT greatest(0, least(r.most, r.may) - r.open)
+                )
+            ) AS j
+        ) AS o ON r.blocked > 0 AND least(r.most, r.may) > r.open
+    ), found AS MATERIALIZED (
+        SELECT t.tid, r.place, row_number() OVER (ORDER BY t.nth, r.place) AS number
+        FROM room AS r CROSS JOIN LATERAL unnest(r.tids) WITH ORDINALITY AS t (tid, nth)
+    ), opened AS (
+        UPDATE muskox.jobs AS j SET state = 0, stood = j.arrival, arrival = v_line + f.number
+        FROM found AS f
+        WHERE j.ctid = f.tid AND j.state + 0 = 2
+        RETURNING ROW(j.seq, j.queue, j.lane, j.attempt, 2, 0, NULL, j.id, j.key)::muskox.move AS move, f.number, f.place
+    ), kept AS (
+        UPDATE muskox.keys AS k
+        SET open = r.open + r.more, active = r.active, blocked = r.blocked - r.more, delayed = r.delayed,
+            empty = r.empty, held_until = r.held_until,
+            look_at = CASE
+                WHEN r.blocked <= r.more OR r.open + r.more >= r.most THEN NULL
+                WHEN r.held_until IS NOT NULL THEN r.held_until
+                WHEN r.open + r.more >= r.concurrency - r.active OR r.open + r.more >= r.size THEN NULL
+                ELSE ceil(r.empty + (r.open + r.more + 1) * r.gap)
+            END,
+            idle_at = CASE
+                WHEN r.open + r.active + r.blocked + r.delayed = 0 AND r.own IS NULL
+                THEN greatest(p_now, r.held_until, ceil(r.empty + r.size * r.gap))
+            END
+        FROM room AS r
+        WHERE k.ctid = r.tid
+        RETURNING k.idle_at <= p_now AS idle
+    )
+    SELECT (SELECT array_agg(f.place) FROM found AS f), (SELECT array_agg(o.place) FROM opened AS o),
+           (SELECT array_agg(o.move ORDER BY o.number) FROM opened AS o), (SELECT bool_or(k.idle) FROM kept AS k)
+    INTO v_found, v_done, v_opened, v_idle;
+
+    IF cardinality(v_found) > COALESCE(cardinality(v_done), 0) THEN
+        -- Somebody was changing the data of a job in this moment: the next that looks finds it where it has gone.
+        UPDATE muskox.keys AS k
+        SET open = k.open - m.missed, blocked = k.blocked + m.missed, look_at = p_now
+        FROM (
+            SELECT p_queues[u.place] AS queue, p_keys[u.place] AS name, count(*)::integer AS missed
+            FROM (SELECT unnest(v_found) EXCEPT ALL SELECT unnest(v_done)) AS u (place)
+            GROUP BY u.place
+        ) AS m
+        WHERE k.queue = m.queue AND k.name = m.name;
+    END IF;
+    IF v_idle THEN
+        DELETE FROM muskox.keys AS k USING unnest(p_queues, p_keys) AS w (queue, name)
+        WHERE k.queue = w.queue AND k.name = w.name AND k.idle_at <= p_now;
+    END IF;
+    IF v_opened IS NOT NULL THEN
+        PERFORM setval('muskox.line', v_line + cardinality(v_found));
+        PERFORM muskox.tell_moves(p_now, 'waiting', v_opened);
+    END IF;
+    RETURN v_opened;
+END
+$$;
+
+-- Count moves that were made, and tell of them but for those to blocked.
+CREATE FUNCTION muskox.tell_moves(p_now bigint, p_kind text, p_moves muskox.move[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+BEGIN
+    INSERT INTO muskox.pending (size, lane, moved, source, target)
+    SELECT 0, m.lane, count(*), m.source, m.target FROM unnest(p_moves) AS m GROUP BY m.lane, m.source, m.target;
+    WITH told AS (
+        INSERT INTO muskox.events (at, queue, size, kind, body)
+        SELECT p_now, m.queue, count(*), p_kind,
+               '[' || string_agg('[' || to_json(m.id)::text || ',' || l.label || ',' || m.attempt || ']', ',' ORDER BY m.ordinality) || ']'
+        FROM unnest(p_moves) WITH ORDINALITY AS m
+        JOIN muskox.lanes AS l ON l.id = m.lane
+        WHERE m.target IS DISTINCT FROM 2 AND p_kind IS NOT NULL
+        GROUP BY m.queue, m.lane
+        RETURNING id, size
+    )
+    INSERT INTO muskox.pending (event, size, moved) SELECT id, size, 0 FROM told;
+END
+$$;
+
+-- What follows from moves of jobs that somebody is tied to, once they are written: all that wait, leave or end come by
+-- here. Moves are counted and told by whoever makes them, but for jobs that stay blocked, of which this tells.
+-- Gives the queues in which a job may be claimed that could not before, and the rows that were let into line.
+CREATE FUNCTION muskox.follow(p_now bigint, p_moves muskox.move[])
+RETURNS TABLE (queues integer[], opened bigint[]) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_change record;
+    v_opened muskox.move[];
+    v_blocked muskox.move[];
+BEGIN
+    SELECT array_agg(m.queue) FILTER (WHERE m.counted AND m.source = 3) AS freed,
+           array_agg(m.queue) FILTER (WHERE m.key IS NOT NULL) AS queues,
+           array_agg(m.key) FILTER (WHERE m.key IS NOT NULL) AS keys,
+           array_agg((m.target IS NOT DISTINCT FROM 0)::integer - (m.source IS NOT DISTINCT FROM 0)::integer)
+               FILTER (WHERE m.key IS NOT NULL) AS open,
+           array_agg((m.target IS NOT DISTINCT FROM 3)::integer - (m.source IS NOT DISTINCT FROM 3)::integer)
+               FILTER (WHERE m.key IS NOT NULL) AS active,
+           array_agg((m.target IS NOT DISTINCT FROM 2)::integer - (m.source IS NOT DISTINCT FROM 2)::integer)
+               FILTER (WHERE m.key IS NOT NULL) AS blocked,
+           array_agg((m.target IS NOT DISTINCT FROM 1)::integer - (m.source IS NOT DISTINCT FROM 1)::integer)
+               FILTER (WHERE m.key IS NOT NULL) AS delayed,
+           array_agg((m.target IS NOT DISTINCT FROM 3)::integer) FILTER (WHERE m.key IS NOT NULL) AS taken
+    INTO v_change
+    FROM unnest(p_moves) AS m;
+    IF v_change.freed IS NOT NULL THEN
+        WITH freed AS (
+            SELECT f.queue, count(*) AS slots FROM unnest(v_change.freed) AS f (queue) GROUP BY f.queue
+        ), kept AS (
+            UPDATE muskox.limits AS l SET active = l.active - f.slots
+            FROM freed AS f
+            WHERE l.queue = f.queue AND l.concurrency IS NOT NULL
+            RETURNING l.queue, l.active + f.slots >= l.concurrency AS was_full
+        )
+        SELECT array_agg(k.queue) FILTER (WHERE k.was_full) INTO queues FROM kept AS k;
+    END IF;
+    IF v_change.keys IS NOT NULL THEN
+        v_opened := muskox.open_keys(p_now, v_change.queues, v_change.keys, v_change.open, v_change.active,
+                                     v_change.blocked, v_change.delayed, v_change.taken);
+        SELECT queues || array_agg(DISTINCT o.queue), array_agg(o.seq) INTO queues, opened FROM unnest(v_opened) AS o;
+        SELECT array_agg(m::muskox.move) INTO v_blocked
+        FROM unnest(p_moves) AS m
+        WHERE m.target = 2 AND m.key IS NOT NULL AND m.seq <> ALL (COALESCE(opened, '{}'));
+        IF v_blocked IS NOT NULL THEN
+            PERFORM muskox.tell_moved(p_now, 'blocked', NULL, NULL, ARRAY(SELECT b.queue FROM unnest(v_blocked) AS b),
+                                      ARRAY(SELECT b.lane FROM unnest(v_blocked) AS b),
+                                      ARRAY(SELECT b.id FROM unnest(v_blocked) AS b),
+                                      ARRAY(SELECT b.attempt FROM unnest(v_blocked) AS b), NULL);
+        END IF;
+    END IF;
+    RETURN NEXT;
+END
+$$;

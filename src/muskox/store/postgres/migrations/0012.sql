@@ -1,0 +1,375 @@
+-- Which of the waiting jobs a claim takes, by their order and by what limits and keys let start.
+
+-- The oldest waiting job of each priority of a lane: found by jumping along the index from priority to priority, from
+-- the lowest on and at most 64 of them.
+CREATE FUNCTION muskox.oldest(p_lane integer) RETURNS TABLE (tid tid, arrival bigint, seq bigint)
+LANGUAGE sql
+SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+    WITH RECURSIVE level (rank, depth) AS (
+        SELECT (SELECT j.rank FROM muskox.jobs AS j
+                WHERE j.lane = p_lane AND j.state = 0
+                ORDER BY j.rank DESC, j.arrival DESC, j.seq DESC LIMIT 1), 1
+        UNION ALL
+        SELECT (SELECT j.rank FROM muskox.jobs AS j
+                WHERE j.lane = p_lane AND j.state = 0 AND j.rank < level.rank
+                ORDER BY j.rank DESC, j.arrival DESC, j.seq DESC LIMIT 1), level.depth + 1
+        FROM level
+        WHERE level.rank IS NOT NULL AND level.depth < 64
+    )
+    SELECT one.tid, one.arrival, one.seq
+    FROM level CROSS JOIN LATERAL (
+        SELECT j.ctid AS tid, j.arrival, j.seq FROM muskox.jobs AS j
+        WHERE j.lane = p_lane AND j.state = 0 AND j.rank = level.rank
+        ORDER BY j.arrival, j.seq LIMIT 1
+    ) AS one
+    WHERE level.rank IS NOT NULL
+$$;
+
+-- The places of the next jobs of a few lanes, locked: by turns of their queues, within a queue by priority and arrival,
+-- whatever the lane; before them those in p_old. First they are looked up and then locked, so that a claim locks no
+-- more than it takes; a little more is looked up, since others may be taking the first. None of those in p_done (not
+-- NULL), of each of the queues p_capped at most so many, and none with a key where p_done is NULL.
+CREATE FUNCTION muskox.pick(
+    p_lanes integer[], p_queues integer[], p_limit integer, p_turn bigint, p_old tid[],
+    p_done tid[], p_capped integer[], p_caps integer[]
+) RETURNS tid[] LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_most integer := 2 * p_limit + 50 + COALESCE(cardinality(p_done), 0);
+    v_full boolean;
+    v_found tid[];
+    v_picked tid[];
+BEGIN
+    FOR v_try IN 1..4 LOOP
+        SELECT array_agg(tid ORDER BY place, turn) INTO v_found
+        FROM (
+            SELECT tid, min(place) AS place, min(turn) AS turn
+            FROM (
+                SELECT o.tid, o.number - cardinality(p_old) AS place, 0 AS turn
+                FROM unnest(p_old) WITH ORDINALITY AS o (tid, number)
+                UNION ALL
+                SELECT j.tid, row_number() OVER (PARTITION BY l.queue ORDER BY j.rank, j.arrival, j.seq),
+                       (l.number + p_turn) % l.queues
+                FROM (
+                    SELECT w.lane, w.queue, dense_rank() OVER (ORDER BY w.queue) AS number,
+                           (SELECT count(DISTINCT q) FROM unnest(p_queues) AS q) AS queues
+                    FROM unnest(p_lanes, p_queues) AS w (lane, queue)
+                ) AS l
+                CROSS JOIN LATERAL (
+                    SELECT j.ctid AS tid, j.rank, j.arrival, j.seq FROM muskox.jobs AS j
+                    WHERE j.lane = l.lane AND j.state = 0
+                    ORDER BY j.rank, j.arrival, j.seq LIMIT v_most
+                ) AS j
+            ) AS candidate
+            GROUP BY tid
+            ORDER BY 2, 3
+            LIMIT v_most
+        ) AS first;
+        IF v_found IS NULL THEN
+            RETURN NULL;
+        END IF;
+        v_full := cardinality(v_found) >= v_most;
+        IF p_done IS NOT NULL THEN
+            v_found := ARRAY(
+                SELECT one.tid
+                FROM (
+                    SELECT f.tid, f.number, j.queue, row_number() OVER (PARTITION BY j.queue ORDER BY f.number) AS nth
+                    FROM unnest(v_found) WITH ORDINALITY AS f (tid, number) JOIN muskox.jobs AS j ON j.ctid = f.tid
+                    WHERE f.tid <> ALL (p_done)
+                ) AS one
+                WHERE one.nth <= COALESCE(p_caps[array_position(p_capped, one.queue)], one.nth)
+                ORDER BY one.number
+            );
+        END IF;
+        SELECT array_agg(locked.tid ORDER BY locked.number) INTO v_picked
+        FROM (
+            SELECT j.ctid AS tid, f.number
+            FROM unnest(v_found) WITH ORDINALITY AS f (tid, number) JOIN muskox.jobs AS j ON j.ctid = f.tid
+            -- Not by the index of waiting jobs, but by the place.
+            WHERE j.state + 0 = 0 AND (p_done IS NOT NULL OR j.key IS NULL)
+            ORDER BY f.number
+            LIMIT p_limit
+            FOR UPDATE OF j SKIP LOCKED
+        ) AS locked;
+        IF v_picked IS NOT NULL OR NOT v_full THEN
+            RETURN v_picked;
+        END IF;
+        -- Others are at all of them.
+        v_most := v_most * 4;
+    END LOOP;
+    RETURN NULL;
+END
+$$;
+
+-- Look at keys of queues whose moment has come, and at those whose defaults have changed, at most a hundred of each; one
+-- that somebody else is at is looked at later. Gives the queues of which more may be claimed.
+CREATE FUNCTION muskox.wake_keys(p_now bigint, p_queues integer[]) RETURNS integer[] LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_queues integer[];
+    v_keys text[];
+    v_behind text[];
+    v_opened muskox.move[];
+    v_one record;
+BEGIN
+    SELECT array_agg(w.queue), array_agg(w.name) INTO v_queues, v_keys
+    FROM (
+        SELECT k.queue, k.name
+        FROM unnest(p_queues) AS q (id)
+        CROSS JOIN LATERAL (
+            SELECT d.ctid AS tid FROM muskox.keys AS d
+            WHERE d.queue = q.id AND d.look_at <= p_now
+            ORDER BY d.look_at LIMIT 100
+        ) AS d
+        JOIN muskox.keys AS k ON k.ctid = d.tid
+        FOR UPDATE OF k SKIP LOCKED
+    ) AS w;
+    IF v_queues IS NOT NULL THEN
+        v_opened := muskox.open_keys(p_now, v_queues, v_keys, NULL, NULL, NULL, NULL, NULL);
+    END IF;
+    FOR v_one IN
+        SELECT l.queue, l.sweep FROM unnest(p_queues) AS q (id) JOIN muskox.limits AS l ON l.queue = q.id
+        WHERE l.sweep IS NOT NULL
+        FOR UPDATE OF l SKIP LOCKED
+    LOOP
+        v_behind := ARRAY(
+            SELECT k.name FROM muskox.keys AS k
+            WHERE k.queue = v_one.queue AND k.name > v_one.sweep
+            ORDER BY k.name LIMIT 100
+        );
+        SELECT l.queues, l.keys INTO v_queues, v_keys
+        FROM muskox.try_keys(array_fill(v_one.queue, ARRAY[cardinality(v_behind)]), v_behind) AS l;
+        -- Up to the first that somebody else is at, who may not know the new defaults.
+        v_behind := ARRAY(
+            SELECT b.name
+            FROM (
+                SELECT u.name, bool_and(u.name = ANY (COALESCE(v_keys, '{}'))) OVER (ORDER BY u.place) AS had
+                FROM unnest(v_behind) WITH ORDINALITY AS u (name, place)
+            ) AS b
+            WHERE b.had
+        );
+        IF v_queues IS NOT NULL THEN
+            v_opened := v_opened || muskox.open_keys(p_now, v_queues, v_keys, NULL, NULL, NULL, NULL, NULL);
+        END IF;
+        UPDATE muskox.limits AS l
+        SET sweep = CASE
+            WHEN cardinality(v_behind) > 0 THEN v_behind[cardinality(v_behind)]
+            WHEN EXISTS (SELECT FROM muskox.keys AS k WHERE k.queue = l.queue AND k.name > l.sweep) THEN l.sweep
+        END
+        WHERE l.queue = v_one.queue;
+    END LOOP;
+    RETURN ARRAY(SELECT DISTINCT o.queue FROM unnest(v_opened) AS o);
+END
+$$;
+
+-- Which of these jobs may start, by their keys, which are locked as far as nobody else is at them: 1 those that may,
+-- 0 those that may not by now, and -1 those whose key somebody else is at. p_raw is the moment in a world of its own.
+CREATE FUNCTION muskox.judge(p_raw bigint, p_moves muskox.move[]) RETURNS TABLE (now bigint, fates integer[]) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+DECLARE
+    v_queues integer[];
+    v_keys text[];
+BEGIN
+    SELECT l.queues, l.keys INTO v_queues, v_keys
+    FROM muskox.try_keys(ARRAY(SELECT m.queue FROM unnest(p_moves) AS m), ARRAY(SELECT m.key FROM unnest(p_moves) AS m)) AS l;
+    -- Whoever was at a key before may have seen a later moment.
+    now := muskox.tick(p_raw, true);
+    SELECT array_agg(f.fate ORDER BY f.place) INTO fates
+    FROM (
+        SELECT u.place, u.key,
+               CASE WHEN u.key IS NULL THEN 1
+                    WHEN max(u.may) OVER k IS NULL THEN -1
+                    ELSE (row_number() OVER (k ORDER BY u.place) <= max(u.may) OVER k)::integer
+               END AS fate
+        FROM (
+            SELECT m.ordinality AS place, m.queue, m.key, NULL::integer AS may FROM unnest(p_moves) WITH ORDINALITY AS m
+            UNION ALL
+            SELECT NULL, r.queue, r.name, COALESCE(r.may, 2147483647)
+            FROM muskox.rooms(now, v_queues, v_keys, NULL, NULL, NULL, NULL, NULL) AS r
+        ) AS u
+        WINDOW k AS (PARTITION BY u.queue, u.key)
+    ) AS f
+    WHERE f.place IS NOT NULL;
+    RETURN NEXT;
+END
+$$;
+
+-- `pick` where there may be limits or keys: gives those that may start, counted by their keys and queues as if they had,
+-- and lets the next of the keys into line. What may not start after all goes back to the line of its key.
+-- `counted` are the queues that have a concurrency; from `moments` on, more of `queues` may be claimed.
+CREATE FUNCTION muskox.pick_held(
+    p_raw bigint, p_lanes integer[], p_lane_queues integer[], p_limit integer, p_turn bigint, p_old tid[]
+) RETURNS TABLE (now bigint, picked tid[], counted integer[], queues integer[], moments bigint[]) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_variable
+DECLARE
+    v_all integer[] := ARRAY(SELECT DISTINCT q FROM unnest(p_lane_queues) AS q);
+    v_old tid[] := p_old;
+    v_capped integer[];
+    v_caps integer[];
+    v_done tid[] := '{}';
+    v_tids tid[];
+    v_moves muskox.move[];
+    v_fates integer[];
+    v_go integer;
+    v_more boolean;
+    v_busy boolean := false;
+    v_taken integer[] := '{}';
+BEGIN
+    PERFORM FROM muskox.limits AS l
+    WHERE l.queue = ANY (v_all) AND (l.concurrency IS NOT NULL OR l.gap IS NOT NULL OR l.held_until IS NOT NULL)
+    ORDER BY l.queue
+    FOR UPDATE;
+    now := muskox.tick(p_raw, true);
+    PERFORM muskox.wake_keys(now, v_all);
+    SELECT array_agg(s.queue), array_agg(s.may), array_agg(s.queue) FILTER (WHERE s.concurrency IS NOT NULL)
+    INTO v_capped, v_caps, counted
+    FROM muskox.stand_limits(now, v_all) AS s;
+    IF EXISTS (SELECT FROM muskox.limits AS l WHERE l.queue = ANY (v_all) AND l.held_until <= now) THEN
+        PERFORM muskox.end_holds(now, v_all);
+    END IF;
+    picked := '{}';
+    FOR v_try IN 1..100 LOOP
+        v_tids := muskox.pick(p_lanes, p_lane_queues, p_limit - cardinality(picked), p_turn, v_old, v_done, v_capped, v_caps);
+        EXIT WHEN v_tids IS NULL;
+        v_old := '{}';
+        v_done := v_done || v_tids;
+        v_moves := ARRAY(
+            SELECT ROW(j.seq, j.queue, j.lane, j.attempt, 0, 3, NULL, j.id, j.key)::muskox.move
+            FROM unnest(v_tids) WITH ORDINALITY AS t (tid, place) JOIN muskox.jobs AS j ON j.ctid = t.tid
+            ORDER BY t.place
+        );
+        SELECT j.now, j.fates INTO now, v_fates FROM muskox.judge(p_raw, v_moves) AS j;
+        SELECT picked || array_agg(t.tid ORDER BY t.place), v_taken || array_agg(t.queue) INTO picked, v_taken
+        FROM unnest(v_tids, v_fates, ARRAY(SELECT m.queue FROM unnest(v_moves) AS m)) WITH ORDINALITY AS t (tid, fate, queue, place)
+        WHERE t.fate = 1;
+        v_caps := ARRAY(
+            SELECT c.cap - (SELECT count(*) FROM unnest(v_moves, v_fates) AS m WHERE m.queue = c.queue AND m.unnest = 1)
+            FROM unnest(v_capped, v_caps) WITH ORDINALITY AS c (queue, cap, place)
+            ORDER BY c.place
+        );
+        v_more := muskox.taken(now, v_tids, v_moves, v_fates);
+        v_busy := v_busy OR -1 = ANY (v_fates);
+        EXIT WHEN cardinality(picked) >= p_limit OR NOT v_more;
+    END LOOP;
+    PERFORM muskox.take_slots(now, v_taken);
+    IF cardinality(picked) < p_limit THEN
+        SELECT array_agg(h.queue), array_agg(h.moment) INTO queues, moments
+        FROM (
+            SELECT q.id AS queue, least(
+                       s.next, k.look_at, CASE WHEN v_busy OR s.sweep IS NOT NULL THEN now + 5000 END) AS moment
+            FROM unnest(v_all) AS q (id)
+            LEFT JOIN muskox.stand_limits(now, v_all) AS s ON s.queue = q.id
+            LEFT JOIN LATERAL (
+                SELECT d.look_at FROM muskox.keys AS d
+                WHERE d.queue = q.id AND d.look_at IS NOT NULL
+                ORDER BY d.look_at LIMIT 1
+            ) AS k ON true
+        ) AS h
+        WHERE h.moment IS NOT NULL;
+    END IF;
+    IF cardinality(picked) = 0 THEN
+        picked := NULL;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+-- Write down for their keys which of these jobs start and which do not; whether more may stand in line for it by now.
+CREATE FUNCTION muskox.taken(p_now bigint, p_tids tid[], p_moves muskox.move[], p_fates integer[]) RETURNS boolean LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_moves muskox.move[];
+    v_back muskox.move[];
+    v_opened bigint[];
+BEGIN
+    SELECT array_agg(ROW(m.seq, m.queue, m.lane, m.attempt, 0, CASE m.unnest WHEN 1 THEN 3 ELSE 2 END, NULL, m.id, m.key)::muskox.move
+                     ORDER BY m.ordinality),
+           array_agg(ROW(m.seq, m.queue, m.lane, m.attempt, 0, 2, NULL, m.id, m.key)::muskox.move) FILTER (WHERE m.unnest = 0)
+    INTO v_moves, v_back
+    -- The fates have no name but that of the function.
+    FROM unnest(p_moves, p_fates) WITH ORDINALITY AS m
+    WHERE m.unnest >= 0 AND m.key IS NOT NULL;
+    IF v_back IS NOT NULL THEN
+        UPDATE muskox.jobs AS j SET state = 2, arrival = COALESCE(j.stood, j.arrival)
+        FROM unnest(p_tids, p_fates) AS t (tid, fate)
+        WHERE t.fate = 0 AND j.ctid = t.tid;
+        PERFORM muskox.tell_moves(p_now, NULL, v_back);
+    END IF;
+    IF v_moves IS NOT NULL THEN
+        SELECT f.opened INTO v_opened FROM muskox.follow(p_now, v_moves) AS f;
+    END IF;
+    RETURN v_opened IS NOT NULL OR NOT 1 = ALL (p_fates);
+END
+$$;
+
+-- How the limits of queues stand: how many may start (NULL: any number), and when more may.
+CREATE FUNCTION muskox.stand_limits(p_now bigint, p_queues integer[])
+RETURNS TABLE (queue integer, concurrency integer, may integer, next bigint, sweep text) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT l.queue, l.concurrency,
+           CASE WHEN l.held_until > p_now THEN 0 ELSE least(l.concurrency - l.active, t.tokens) END,
+           CASE
+               WHEN l.held_until > p_now THEN l.held_until
+               WHEN t.tokens <= 0 AND (l.active < l.concurrency) IS NOT FALSE THEN ceil(b.empty + l.gap)::bigint
+           END, l.sweep
+    FROM unnest(p_queues) AS q (id) JOIN muskox.limits AS l ON l.queue = q.id
+    CROSS JOIN LATERAL (
+        SELECT greatest(CASE WHEN l.empty > p_now THEN p_now ELSE l.empty END, p_now - l.size * l.gap) AS empty
+    ) AS b
+    CROSS JOIN LATERAL (
+        SELECT least(l.size, floor((p_now - b.empty) / l.gap + 0.000001))::integer AS tokens
+    ) AS t;
+END
+$$;
+
+-- Forget holds of queues that are over.
+CREATE FUNCTION muskox.end_holds(p_now bigint, p_queues integer[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+BEGIN
+    UPDATE muskox.limits AS l SET held_until = NULL WHERE l.queue = ANY (p_queues) AND l.held_until <= p_now;
+    UPDATE muskox.queues AS q SET limited = false
+    FROM muskox.limits AS l
+    WHERE q.id = ANY (p_queues) AND q.limited AND l.queue = q.id AND l.held_until IS NULL AND l.concurrency IS NULL
+      AND l.gap IS NULL;
+END
+$$;
+
+-- Count jobs that start by the limits of their queues; p_queues has one entry per job.
+CREATE FUNCTION muskox.take_slots(p_now bigint, p_queues integer[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    UPDATE muskox.limits AS l
+    SET active = CASE WHEN l.concurrency IS NULL THEN 0 ELSE l.active + t.jobs END,
+        empty = greatest(CASE WHEN l.empty > p_now THEN p_now ELSE l.empty END, p_now - l.size * l.gap) + t.jobs * l.gap
+    FROM (SELECT u.queue, count(*) AS jobs FROM unnest(p_queues) AS u (queue) GROUP BY u.queue) AS t
+    WHERE l.queue = t.queue AND (l.concurrency IS NOT NULL OR l.gap IS NOT NULL);
+END
+$$;
+
+-- The rows with which a claim ends: in so many microseconds more may be claimed from these queues.
+CREATE FUNCTION muskox.told_later(p_now bigint, p_queues integer[], p_moments bigint[])
+RETURNS TABLE (
+    at bigint, bell boolean, lane integer, place text, token bigint, rank integer, attempt integer, attempts integer,
+    stalls integer, releases integer, added bigint, started bigint, id text, options text, data text, progress text,
+    tied boolean, key text
+) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT greatest(0, w.moment - p_now), false, NULL::integer, NULL::text, NULL::bigint, NULL::integer, NULL::integer,
+           NULL::integer, NULL::integer, NULL::integer, NULL::bigint, NULL::bigint, q.name, NULL::text, NULL::text,
+           NULL::text, NULL::boolean, NULL::text
+    FROM unnest(p_queues, p_moments) AS w (queue, moment) JOIN muskox.queues AS q ON q.id = w.queue;
+END
+$$;
