@@ -12,6 +12,7 @@ from typing import Any, Literal, TypedDict
 import msgspec
 
 from muskox.core.backoff import Backoff
+from muskox.core.dedup import Dedup
 from muskox.core.errors import OptionError
 from muskox.core.intent import Intent
 from muskox.core.job import seconds
@@ -58,6 +59,8 @@ class ScheduleOptions(TimeOptions, total=False):
     timeout: float | timedelta | None
     max_stalls: int | None
     keep_for: float | timedelta | None
+    expires_in: float | timedelta | None
+    dedup: Dedup | str | None
 
 
 class Timing(msgspec.Struct, frozen=True):

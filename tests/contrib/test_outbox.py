@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_ses
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from sqlalchemy.schema import CreateTable
 
-from muskox import DataError, Exponential, JobState, Muskox, OptionError, StoreUnavailable
+from muskox import DataError, Dedup, Exponential, JobState, Muskox, OptionError, StoreUnavailable
 from muskox.contrib import _relay
 from muskox.contrib._tables import Tables
 from muskox.contrib.outbox import Outbox
@@ -470,3 +470,23 @@ def test_the_tables_are_plain_in_every_database(dialect, said):
 async def test_an_outbox_that_cannot_be_is_refused(ox, engine, given, said):
     with pytest.raises(OptionError, match=said):
         Outbox(ox, **{"engine": engine, **given})
+
+
+# --- dedup keys -----------------------------------------------------------------------------
+
+
+async def test_mission_a20_what_is_relayed_has_its_dedup_key(outbox, emails, engine):
+    with engine.begin() as tx:
+        first = outbox.sync.add(tx, emails, "welcome", dedup="ada")
+        outbox.sync.add(tx, emails, "welcome", dedup="ada")
+        other = outbox.sync.add(tx, emails, "welcome", dedup=Dedup("bob", then="replace"))
+
+    assert await outbox.relay() == 3
+
+    assert {job.id for job in (await emails.find()).jobs} == {first.id, other.id}
+    assert rows(engine, outbox.tables.jobs.name) == 0
+
+
+async def test_a_job_that_may_be_refused_is_not_taken(outbox, emails, engine):
+    with engine.begin() as tx, pytest.raises(OptionError, match="nobody"):
+        outbox.sync.add(tx, emails, "welcome", dedup=Dedup("ada", then="reject"))

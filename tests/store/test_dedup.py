@@ -8,12 +8,13 @@ import msgspec
 import pytest
 
 from muskox.core.dedup import Dedup
-from muskox.core.errors import Duplicate, OptionError
+from muskox.core.errors import Duplicate
 from muskox.core.job import JobState, NewJob, Options, Retention
 from muskox.core.life import Complete, Fail, Release, Retry
 from muskox.store.protocol import Selection, Want
 from tests.processes import finished
 from tests.store.reading import BROKEN, events, figures, one, state
+from tests.store.schedules import SECOND, firing, kept, put, read
 
 
 def new(id, key="k", queue="files", name="resize", *, data="null", priority=0, delay=0.0, expires_in=None, **rule):
@@ -373,14 +374,23 @@ async def test_bad_input_twins_that_replace_leave_the_last(store):
     assert (job.data, job.state) == (2, JobState.DELAYED)
 
 
-async def test_bad_input_twins_that_refuse_or_differ_store_nothing(store):
+async def test_bad_input_twins_that_refuse_store_nothing(store):
     with pytest.raises(Duplicate):
         await store.add([new("a", then="reject"), new("b", then="reject")])
-    with pytest.raises(OptionError, match="same rule"):
-        await store.add([new("a"), new("b", then="replace")])
 
     assert await ids(store) == []
     assert await added(store, "a") == ("a", True)
+
+
+async def test_bad_input_twins_that_say_different_things_are_one_after_the_other(store, claim):
+    await store.add([new("a", data="1"), new("b", data="2", then="replace"), new("c", data="3")])
+    [job] = await claim()
+    assert (job.id, job.data) == ("a", 2)
+    await store.add([new("d", data="4", then="keep-last"), new("e", data="5", then="replace")])
+
+    await store.settle([Complete(job.lease)])
+
+    assert [(job.id, job.data) for job in await claim()] == [("d", 5)]
 
 
 async def test_many_with_keys_are_added_in_one_call_in_their_order(store, claim):
@@ -405,6 +415,25 @@ async def test_a_job_that_is_moved_here_has_its_key(store, claim):
     assert await added(store, "x", "window", window=60) == ("w", False)
     assert await added(store, "x", "started", until="started") == ("s", False)
     assert await added(store, "x", "ended") == ("e", False)
+
+
+def keyed_firing(its, *moments, **rule):
+    """A firing whose jobs have a key."""
+    fired = firing(its, *moments)
+    jobs = tuple(msgspec.structs.replace(job, options=Options(dedup=Dedup("k", **rule))) for job in fired.jobs)
+    return msgspec.structs.replace(fired, jobs=jobs)
+
+
+@pytest.mark.parametrize("then", ["existing", "replace", "keep-last"])
+async def test_the_jobs_of_a_schedule_may_have_a_key(store, then):
+    [its] = await put(store, kept())
+    first = its.next_us
+
+    assert await store.fire([keyed_firing(its, first, first + SECOND, then=then)]) == [1]
+    assert await store.fire([keyed_firing(await read(store), then=then)]) == [0]
+
+    assert await ids(store) == [its.schedule.job_id(its.generation, first)]
+    assert await added(store, "a") == ((await ids(store))[0], False)
 
 
 # --- races -----------------------------------------------------------------------------

@@ -8,8 +8,9 @@ import pytest
 import sqlalchemy
 from sqlalchemy.orm import sessionmaker
 
-from muskox.core.errors import OptionError
-from muskox.core.job import JobState, NewJob
+from muskox.core.dedup import Dedup
+from muskox.core.errors import Duplicate, OptionError
+from muskox.core.job import JobState, NewJob, Options
 from muskox.core.life import Complete
 from muskox.store.protocol import Want
 from tests import engines
@@ -188,4 +189,55 @@ async def test_a_transaction_that_begins_with_the_job_is_the_callers_to_commit(s
     assert [job and job.id for job in await store.get("files", ["rolled-back", "committed", "left"])] == [
         None, "committed", None,
     ]  # fmt: skip
+    assert await store.audit() == []
+
+
+def keyed(id, **rule):
+    return new(id, options=Options(dedup=Dedup("k", **rule)))
+
+
+async def test_a_dedup_key_that_was_rolled_back_never_was(store, transaction):
+    with pytest.raises(Rollback), transaction() as tx:  # noqa: PT012 - the block is what is undone
+        store.add_within([keyed("a")], tx)
+        raise Rollback
+
+    with transaction() as tx:
+        [first] = store.add_within([keyed("b")], tx)
+        [second, other] = store.add_within([keyed("c"), new("d")], tx)
+    [third] = await store.add([keyed("e")])
+
+    assert (first.job.id, first.created) == ("b", True)
+    assert (second.job.id, second.created, other.created) == ("b", False, True)
+    assert (third.job.id, third.created) == ("b", False)
+    assert await store.audit() == []
+
+
+async def test_a_refusal_within_leaves_the_transaction_as_it_was(store, engine, transaction):
+    await store.add([keyed("a")])
+
+    with transaction() as tx:
+        insert(tx)
+        with pytest.raises(Duplicate):
+            store.add_within([new("x"), keyed("b", then="reject")], tx)
+        store.add_within([new("y")], tx)
+
+    assert users(engine) == 1
+    assert await store.get("files", ["b", "x"]) == [None, None]
+    assert await figures(store) == {"waiting": 2}
+    assert await store.audit() == []
+
+
+async def test_what_is_remembered_is_added_within_the_transaction_that_ends_the_job(store, transaction):
+    await store.add([keyed("a")])
+    [job] = await store.claim([Want("files")], limit=1, worker="w", lease=30)
+    await store.add([keyed("b", then="keep-last")])
+
+    with pytest.raises(Rollback), transaction() as tx:  # noqa: PT012 - as above
+        store.settle_within([Complete(job.lease)], tx)
+        raise Rollback
+    assert await figures(store) == {"active": 1}
+    with transaction() as tx:
+        store.settle_within([Complete(job.lease)], tx)
+
+    assert await figures(store) == {"completed": 1, "waiting": 1}
     assert await store.audit() == []

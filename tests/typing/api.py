@@ -16,6 +16,7 @@ from muskox import (
     AppQueue,
     BoundProcessor,
     Cron,
+    Dedup,
     Entry,
     Event,
     Exponential,
@@ -177,6 +178,11 @@ async def use_queue(queue: Queue, tx: sqlite3.Connection) -> None:
     assert_type(await queue.promote_all(), int)
     assert_type(await queue.cancel(job.id), Job)
     assert_type(await queue.remove(job.id), bool)
+    assert_type(await queue.add("welcome", dedup="ada"), Job)
+    await queue.add("welcome", dedup=Dedup("ada", window=timedelta(hours=1), then="replace"))
+    await queue.add("welcome", dedup=5)  # type: ignore[arg-type]
+    Dedup("ada", until="failed")  # type: ignore[arg-type]
+    Dedup("ada", then="panic")  # type: ignore[arg-type]
     assert_type(await queue.drain(delayed=True), int)
     assert_type(await queue.remove_all(["completed", JobState.FAILED]), int)
     assert_type(await queue.cancel_all("welcome"), int)

@@ -92,6 +92,12 @@ class Outbox:
     def to_rows(self, jobs: Iterable[NewJob]) -> tuple[list[dict[str, Any]], list[NewJob]]:
         """Make rows of jobs."""
         new = list(jobs)
+        for job in new:
+            if job.options.dedup is not None and job.options.dedup.then == "reject":
+                raise OptionError(
+                    f"job {job.id} says then='reject' of its dedup key, but what an outbox carries is stored when "
+                    "nobody is there to be told; leave it out, and nothing is added where another has the key"
+                )
         now = self.ox.world.now()
         return [to_row(job, now) for job in new], new
 

@@ -14,7 +14,7 @@ import msgspec
 
 from muskox.core.errors import OptionError
 
-__all__ = ["Dedup", "Then", "Until", "read", "shown"]
+__all__ = ["Dedup", "Then", "Until", "read"]
 
 Until = Literal["started", "ended"]
 Then = Literal["existing", "reject", "replace", "keep-last"]
@@ -44,7 +44,7 @@ class Dedup(msgspec.Struct, frozen=True, omit_defaults=True):
     def __post_init__(self) -> None:
         if not isinstance(self.key, str) or not 1 <= len(self.key) <= _MOST_KEY or not self.key.isprintable():
             raise OptionError(
-                f"dedup key {shown(self.key)} is not allowed; use 1 to {_MOST_KEY} printable characters, "
+                f"dedup key {_shown(self.key)} is not allowed; use 1 to {_MOST_KEY} printable characters, "
                 "of longer ones a hash"
             )
         _check_word("until", self.until, get_args(Until))
@@ -71,7 +71,7 @@ def read(given: Any) -> Dedup | None:
         return given
     if isinstance(given, str):
         return Dedup(given)
-    raise OptionError(f"dedup must be a Dedup or a key, not {shown(given)}")
+    raise OptionError(f"dedup must be a Dedup or a key, not {_shown(given)}")
 
 
 def _window(given: Any) -> float:
@@ -83,10 +83,9 @@ def _window(given: Any) -> float:
 
 def _check_word(name: str, value: Any, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise OptionError(f"{name} of a dedup rule must be one of {', '.join(allowed)}, not {shown(value)}")
+        raise OptionError(f"{name} of a dedup rule must be one of {', '.join(allowed)}, not {_shown(value)}")
 
 
-def shown(value: object) -> str:
-    """A value as an error shows it: not all of what is long."""
+def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:50]}… ({len(text)} characters)"

@@ -194,6 +194,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
                 f"the schedule ends at {moment(self.ends_us)}, before it starts at {moment(self.starts_us)}; "
                 "swap the two"
             )
+        _check_fit(self.options, self.jitter)
 
     def first_after(self, moment_us: int) -> int | None:
         """The first moment after `moment_us` that is allowed; None when there is none."""
@@ -328,6 +329,19 @@ def check_schedule_name(name: str) -> str:
 def _check_whole(what: str, value: object, least: int, most: int, hint: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise OptionError(f"{what} must be a whole number from {least} to {most}, not {value!r}; {hint}")
+
+
+def _check_fit(options: Options, jitter: float) -> None:
+    if options.dedup is not None and options.dedup.then == "reject":
+        raise OptionError(
+            "a schedule has nobody to tell that a job was refused; leave then='reject' of its dedup rule out, and the "
+            "moment adds nothing"
+        )
+    if options.expires_in is not None and jitter >= options.expires_in:
+        raise OptionError(
+            f"expires_in={options.expires_in:g} counts from the moment and may be over before a jitter of {jitter:g} "
+            "seconds is; give more"
+        )
 
 
 def _check_seconds(what: str, value: object) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from muskox.core.dedup import Dedup, shown
-from muskox.core.errors import Duplicate, OptionError
+from muskox.core.dedup import Dedup
+from muskox.core.errors import Duplicate
 from muskox.core.job import Job, JobState, NewJob, Options
 
 __all__ = ["are_any", "fold", "gone", "is_awaited"]
@@ -52,11 +52,12 @@ def fold(jobs: Sequence[NewJob]) -> tuple[list[NewJob], list[int]]:
 
 
 def _after(first: NewJob, job: NewJob, rule: Dedup) -> NewJob:
-    if rule != first.options.dedup:
-        raise OptionError(
-            f"two jobs of this add have the dedup key {shown(rule.key)} and not the same rule; give them one rule, or "
-            "add them one after the other"
-        )
     if rule.then == "reject":
         raise Duplicate(job.queue, rule.key, first.id)
-    return first if rule.then == "existing" else msgspec.structs.replace(job, id=first.id)
+    if rule.then == "existing":
+        return first
+    before = first.options.dedup
+    options = job.options
+    if before is not None and before.then == "keep-last":  # it will run, whatever the later one says
+        options = msgspec.structs.replace(options, dedup=before)
+    return msgspec.structs.replace(job, id=first.id, options=options)
