@@ -11,6 +11,7 @@ from muskox.core.dedup import Dedup
 from muskox.core.errors import Duplicate
 from muskox.core.job import JobState, NewJob, Options, Retention
 from muskox.core.life import Complete, Fail, Release, Retry
+from muskox.core.limits import Limits
 from muskox.store.protocol import Selection, Want
 from tests.processes import finished
 from tests.store.reading import BROKEN, events, figures, one, state
@@ -501,3 +502,58 @@ def test_what_is_remembered_travels_whole():
     job = new("a", then="keep-last", data='{"n":1}', priority=3)
 
     assert msgspec.json.decode(msgspec.json.encode(job), type=NewJob) == job
+
+
+# --- with the keys of limits -----------------------------------------------------------
+
+
+def both(id, dedup, key, *, data="null", priority=0, delay=0.0, **rule):
+    options = Options(dedup=Dedup(dedup, **rule))
+    return NewJob(id, "files", "resize", data=data, priority=priority, delay=delay, options=options, key=key)
+
+
+async def test_a_job_may_have_both_kinds_of_keys(store, claim):
+    await store.limit("files", Limits(key_concurrency=1))
+    await store.add([both("a", "one", "acme"), both("b", "two", "acme", data="1")])
+    assert [await state(store, id) for id in "ab"] == [JobState.WAITING, JobState.BLOCKED]
+
+    [same, other] = await store.add([both("x", "one", "acme"), both("c", "three", "acme")])
+    assert ((same.job.id, same.created), (other.job.state, other.created)) == (("a", False), (JobState.BLOCKED, True))
+    [answer] = await store.add([both("y", "two", "acme", data="2", then="replace")])
+    assert (answer.job.id, answer.job.state, answer.job.data) == ("b", JobState.BLOCKED, 2)
+    assert await figures(store) == {"waiting": 1, "blocked": 2}
+
+    for expected in ("a", "b", "c"):
+        [job] = await claim(5)
+        assert job.id == expected
+        await store.settle([Complete(job.lease)])
+    assert await figures(store) == {"completed": 3}
+
+
+async def test_what_replaces_may_go_to_another_key_and_be_delayed(store, claim):
+    await store.limit("files", Limits(key_concurrency=1))
+    await store.add([both("a", "one", "acme"), both("b", "two", "acme"), both("c", "three", "beta")])
+
+    [moved] = await store.add([both("x", "two", "beta", priority=5, then="replace")])
+    assert (moved.job.id, moved.job.key, moved.job.priority, moved.job.state) == ("b", "beta", 5, JobState.BLOCKED)
+    [delayed] = await store.add([both("y", "one", "acme", delay=60, then="replace")])
+    assert (delayed.job.id, delayed.job.state) == ("a", JobState.DELAYED)
+    [plain] = await store.add([new("z", "two", then="replace")])
+    assert (plain.job.id, plain.job.key, plain.job.state) == ("b", None, JobState.WAITING)
+
+    assert sorted(job.id for job in await claim(5)) == ["b", "c"]
+    assert await figures(store) == {"active": 2, "delayed": 1}
+
+
+async def test_what_is_remembered_comes_to_the_line_of_its_key(store, claim):
+    await store.limit("files", Limits(key_concurrency=1))
+    await store.add([both("a", "one", "acme", then="keep-last"), both("b", "two", "acme")])
+    [job] = await claim(5)
+    await store.add([both("c", "one", "acme", then="keep-last")])
+
+    await store.settle([Complete(job.lease)])
+
+    assert [await state(store, id) for id in "bc"] == [JobState.WAITING, JobState.BLOCKED]
+    [job] = await claim(5)
+    await store.settle([Fail(job.lease, BROKEN)])
+    assert [job.id for job in await claim(5)] == ["c"]
