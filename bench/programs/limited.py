@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 
+from bench.programs.ours import KEEP, PATIENCE
 from muskox import JobState, Muskox, Rate
 from muskox.queue import Queue
-
-from bench.programs.ours import KEEP, PATIENCE
 
 __all__ = ["drain", "fair"]
 

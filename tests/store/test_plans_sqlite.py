@@ -13,12 +13,12 @@ from muskox.store.sqlite.schema import apply
 
 SQL = {
     name: text
-    for file in ("statements.sql", "looks.sql", "moving.sql", "schedules.sql")
+    for file in ("statements.sql", "looks.sql", "moving.sql", "schedules.sql", "keys.sql")
     for name, text in statements("muskox.store.sqlite", file).items()
 }
 SLOW_ON_PURPOSE = {name for name in SQL if name.startswith("audit")} | {"integrity"}
 BY_A_BOUNDED_SORT = {
-    "page_active", "pick_oldest",
+    "holders", "page_active", "pick_oldest",
 }  # fmt: skip
 """They sort what there is little of: the jobs that run now, and one job for each priority."""
 WALKED = ("muskox_jobs", "muskox_schedules", "muskox_ledger")

@@ -211,8 +211,8 @@ class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
         """Give a page of jobs, state by state in the order of `selection.states` (all states when empty).
 
         Waiting ones in the order in which they will be claimed, within a name; delayed by due; active by start;
-        blocked as they were added; settled latest first. `after` is the cursor of the page before. Costs the page, not
-        the table.
+        blocked in an order that stays the same, about as they came; settled latest first. `after` is the cursor of the
+        page before. Costs the page, not the table.
         """
         ...
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from muskox.core.job import NewJob
+from muskox.core.job import JobState, NewJob
 from muskox.store.protocol import Added
-from muskox.store.sqlite import rows
+from muskox.store.sqlite import keys, rows
 from muskox.store.sqlite.moves import find_lane, get, text
 from muskox.store.sqlite.tx import STATE, Tx
 
@@ -48,14 +48,42 @@ def add(tx: Tx, jobs: Sequence[NewJob], *, flow: Flow | None = None) -> list[Add
 
 def store(tx: Tx, jobs: Sequence[NewJob], *, flow: Flow | None = None, held: bool = False) -> list[Added]:
     """`add`, but for figures and events. `held`: they are blocked by parents."""
+    if not held and any(job.key is not None for job in jobs):
+        return _store_with_keys(tx, jobs, flow or _NO_FLOW)
+    return _store(tx, jobs, flow or _NO_FLOW, held)
+
+
+def _store(tx: Tx, jobs: Sequence[NewJob], flow: Flow | tuple[None, None], held: bool) -> list[Added]:
     if len(jobs) == 1:
-        return _store_alike(tx, list(jobs), flow or _NO_FLOW, held)
+        return _store_alike(tx, list(jobs), flow, held)
     answers: list[Added] = []
-    for _, run in groupby(jobs, key=lambda job: (job.queue, job.name, job.priority, job.delay, job.options)):
+    for _, run in groupby(jobs, key=_kind):
         alike = list(run)
         for first in range(0, len(alike), _TOGETHER):
-            answers += _store_alike(tx, alike[first : first + _TOGETHER], flow or _NO_FLOW, held)
+            answers += _store_alike(tx, alike[first : first + _TOGETHER], flow, held)
     return answers
+
+
+def _kind(job: NewJob) -> tuple[Any, ...]:
+    return job.queue, job.name, job.priority, job.delay, job.options, job.key is None
+
+
+def _store_with_keys(tx: Tx, jobs: Sequence[NewJob], flow: Flow | tuple[None, None]) -> list[Added]:
+    """Store jobs, and let those with keys that are not delayed join the lines of these."""
+    [latest] = tx.one("latest_job") or [None]
+    answers = _store(tx, jobs, flow, held=False)
+    waiting = keys.join_new(tx, latest or 0)
+    return [_opened(answer) if _is_in(tx, answer, waiting) else answer for answer in answers]
+
+
+def _is_in(tx: Tx, answer: Added, waiting: set[tuple[int, str]]) -> bool:
+    """Whether a job was added as blocked by its key, and has come to the line of its queue."""
+    job = answer.job
+    return job.state is JobState.BLOCKED and (find_lane(tx, job.queue, job.name)[0], job.id) in waiting
+
+
+def _opened(answer: Added) -> Added:
+    return msgspec.structs.replace(answer, job=msgspec.structs.replace(answer.job, state=JobState.WAITING))
 
 
 def _store_alike(tx: Tx, jobs: list[NewJob], flow: Flow | tuple[None, None], held: bool) -> list[Added]:
@@ -77,7 +105,11 @@ def _store_new(tx: Tx, jobs: list[NewJob], values: dict[str, Any], made: _Made) 
     if not 1 < len(jobs) == len(data_by_id):
         return None
     tx.db.execute("SAVEPOINT adding")
-    done = tx.execute("add_jobs", {**values, "data_by_id": text(data_by_id)})
+    if jobs[0].key is None:
+        done = tx.execute("add_jobs", {**values, "data_by_id": text(data_by_id)})
+    else:
+        its = text([(job.id, job.data, job.key) for job in jobs])
+        done = tx.execute("add_jobs_with_keys", {**values, "jobs": its})
     if done.rowcount != len(jobs):
         tx.db.execute("ROLLBACK TO adding")
     tx.db.execute("RELEASE adding")
@@ -85,7 +117,7 @@ def _store_new(tx: Tx, jobs: list[NewJob], values: dict[str, Any], made: _Made) 
 
 
 def _store_one(tx: Tx, job: NewJob, values: dict[str, Any], made: _Made) -> Added:
-    if tx.execute("add_job", {**values, "id": job.id, "data": job.data}).rowcount == 1:
+    if tx.execute("add_job", {**values, "id": job.id, "data": job.data, "key": job.key}).rowcount == 1:
         return made([job])[0]
     [known] = get(tx, job.queue, [job.id])
     assert known is not None, "the id was refused because it is there"

@@ -7,7 +7,7 @@ It writes leases and tells of them; what a lease is worth later is decided in
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import chain, islice, zip_longest
 from typing import Any, NamedTuple
@@ -16,7 +16,8 @@ import msgspec
 
 from muskox.core.job import Job, JobState
 from muskox.store.protocol import Want
-from muskox.store.sqlite import rows
+from muskox.store.sqlite import keys, rows
+from muskox.store.sqlite.limiting import Gate
 from muskox.store.sqlite.moves import ranges, text
 from muskox.store.sqlite.tx import NUMBER, Tx
 
@@ -27,6 +28,12 @@ AGED_TURN = 20
 AGED_AFTER = 10_000_000
 """… once it has waited so many microseconds. So priority never makes a job wait for ever."""
 
+MOST_ROUNDS = 100
+"""Rounds of a claim from queues with keys: of one key come some 16 jobs to the line at a time."""
+
+_LINE = 14
+"""Where in a row is the key of a job."""
+_NO_CAPS: Mapping[int, int] = {}
 _W, _A = NUMBER[JobState.WAITING], NUMBER[JobState.ACTIVE]
 
 
@@ -36,6 +43,7 @@ class _Lane(NamedTuple):
     queue_name: str
     name: str
     waiting: int
+    limited: int
 
 
 _Row = tuple[Any, ...]
@@ -67,13 +75,21 @@ class Claimed(NamedTuple):
     token: int
     at: int
     worker: str
+    keys: Mapping[int, str] = {}
+    """The names of the keys of jobs, by their rows."""
+    moments: Mapping[str, int | None] = {}
+    """By the names of queues with limits or keys, when more of them can be claimed just because time passes."""
 
     def jobs(self) -> list[Job]:
         """The jobs, as they are now."""
+        keys = self.keys
         return [
-            rows.claimed(row, self.lanes[row[0]].queue_name, self.lanes[row[0]].name, token, self.at, self.worker)
+            rows.claimed(
+                row, self.lanes[row[0]].queue_name, self.lanes[row[0]].name, token, self.at, self.worker,
+                keys[row[_LINE]] if keys and row[_LINE] is not None else None,
+            )
             for token, row in enumerate(self.picks, self.token)
-        ]
+        ]  # fmt: skip
 
 
 def claim(tx: Tx, wants: Sequence[Want], limit: int, worker: str, lease: float) -> Claimed:
@@ -82,14 +98,54 @@ def claim(tx: Tx, wants: Sequence[Want], limit: int, worker: str, lease: float) 
     lanes = _open_lanes(tx, wanted)
     if not lanes or limit < 1:
         return Claimed({}, [], 0, tx.now, worker)
+    if any(lane.limited for lane in lanes.values()):
+        return _claim_limited(tx, wanted, lanes, limit, worker, lease)
     picks = _pick(tx, lanes, limit)
     if not picks:
         return Claimed({}, [], 0, tx.now, worker)
     token = tx.take_tokens(len(picks))
+    _start(tx, wanted, lanes, picks, token, worker, lease)
+    return Claimed(lanes, picks, token, tx.now, worker)
+
+
+def _start(
+    tx: Tx, wanted: dict[str, Want], lanes: _Lanes, picks: list[_Row], token: int, worker: str, lease: float
+) -> None:
     _lease(tx, [row[1] for row in picks], token, worker, lease)
     _allow_stalls(tx, wanted, lanes, picks)
     _tell(tx, lanes, picks)
-    return Claimed(lanes, picks, token, tx.now, worker)
+
+
+def _claim_limited(tx: Tx, wanted: dict[str, Want], lanes: _Lanes, limit: int, worker: str, lease: float) -> Claimed:
+    """`claim` where a queue has limits or keys: in rounds, since what is claimed lets others come to the line."""
+    queues = {lane.queue: lane.queue_name for lane in lanes.values() if lane.limited}
+    gate = Gate(tx, queues)
+    with_lines = {lane.queue for lane in lanes.values() if lane.limited & keys.HAS_KEYS}
+    picks: list[_Row] = []
+    names: dict[int, str] = {}
+    token = 0
+    for _ in range(MOST_ROUNDS):
+        looked = sum(keys.look(tx, queue) for queue in with_lines)
+        waiting = {id: lane for id, lane in lanes.items() if lane.waiting + tx.delta(id, _W) > 0}
+        found = _pick(tx, waiting, limit - len(picks), gate.caps)
+        with_keys = [(row[1], row[_LINE], row[2], row[0], row[5]) for row in found if row[_LINE] is not None]
+        if with_keys:
+            back, its = keys.admit(tx, with_keys)
+            names |= its
+            found = [row for row in found if row[1] not in back] if back else found
+        if found:
+            first = tx.take_tokens(len(found))
+            token = token or first
+            for queue, count in Counter([lanes[row[0]].queue for row in found]).items():
+                gate.take(queue, count)
+            _start(tx, wanted, lanes, found, first, worker, lease)
+            picks.extend(found)
+        if len(picks) >= limit or not (with_keys or looked):
+            break
+    else:
+        tx.woken.update(queues.values())
+    moments = {} if len(picks) >= limit else {name: gate.next_moment(queue) for queue, name in queues.items()}
+    return Claimed(lanes, picks, token, tx.now, worker, names, moments)
 
 
 def _lease(tx: Tx, seqs: list[int], token: int, worker: str, lease: float) -> None:
@@ -127,16 +183,34 @@ def _allow_stalls(tx: Tx, wanted: dict[str, Want], lanes: _Lanes, picks: list[_R
             tx.execute("allow_stalls", {"seqs": seqs, "max_stalls": allowed})
 
 
-def _pick(tx: Tx, lanes: _Lanes, limit: int) -> list[_Row]:
+def _pick(tx: Tx, lanes: _Lanes, limit: int, caps: Mapping[int, int] = _NO_CAPS) -> list[_Row]:
+    if caps:
+        lanes = {id: lane for id, lane in lanes.items() if caps.get(lane.queue, 1) > 0}
+    if not lanes:
+        return []
     found = [_next_of(tx, lane, limit) for lane in lanes]
-    picks = found[0].rows if len(found) == 1 else list(islice(_in_turn(tx, lanes, found), limit))
+    picks = found[0].rows if len(found) == 1 else list(islice(_in_turn(tx, lanes, found, caps), limit))
     aged = (tx.turn + limit) // AGED_TURN
     old = _oldest(tx, lanes, aged) if aged and not (len(found) == 1 and found[0].deep) else []
     if old:
         taken = {row[1] for row in old}
         picks = [*old, *(row for row in picks if row[1] not in taken)][:limit]
+    if caps:
+        picks = list(_within(lanes, picks, caps))
     tx.turn = (tx.turn + len(picks)) % AGED_TURN
     return picks
+
+
+def _within(lanes: _Lanes, picks: list[_Row], caps: Mapping[int, int]) -> Iterable[_Row]:
+    """As many of each queue as it may have, the first ones."""
+    left = dict(caps)
+    for row in picks:
+        queue = lanes[row[0]].queue
+        if queue in left:
+            if left[queue] <= 0:
+                continue
+            left[queue] -= 1
+        yield row
 
 
 def _next_of(tx: Tx, lane: int, limit: int) -> _Next:
@@ -144,12 +218,14 @@ def _next_of(tx: Tx, lane: int, limit: int) -> _Next:
     return _Next(_read_rows(rows), lowest)
 
 
-def _in_turn(tx: Tx, lanes: _Lanes, found: list[_Next]) -> Iterable[_Row]:
+def _in_turn(tx: Tx, lanes: _Lanes, found: list[_Next], caps: Mapping[int, int]) -> Iterable[_Row]:
     """The first of each queue, then the second of each …; within a queue by place, whatever the lane."""
     queues: dict[int, list[list[_Row]]] = {}
     for lane, its in zip(lanes.values(), found, strict=True):
         queues.setdefault(lane.queue, []).append(its.rows)
-    lines = [merge(*picks, key=_place) for picks in queues.values()]
+    lines: list[Iterable[_Row]] = [
+        islice(merge(*picks, key=_place), caps.get(queue)) for queue, picks in queues.items()
+    ]
     # Another queue begins each time, so that claims of single jobs take turns too.
     first = tx.token % len(lines)
     lines = lines[first:] + lines[:first]

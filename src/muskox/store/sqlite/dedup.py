@@ -18,7 +18,7 @@ from muskox.core.life import Complete, Fail, Settlement
 from muskox.core.twins import are_any, fold, gone
 from muskox.store.protocol import Added, Finding
 from muskox.store.sql import statements
-from muskox.store.sqlite import adding, rows
+from muskox.store.sqlite import adding, keys, rows
 from muskox.store.sqlite.moves import find_lane, get, remove, text
 from muskox.store.sqlite.tx import NUMBER, Tx
 
@@ -106,6 +106,7 @@ def _meet(tx: Tx, job: NewJob, holder: _Holder) -> Added | None:
         queue, _ = find_lane(tx, job.queue, job.name)
         tx.tell(queue, "updated", [(there.id, there.name, there.attempt)])
         if not _keeps_place(job, there):
+            keys.leave(tx, [holder.seq or 0])
             remove(tx, [holder.seq or 0])
             tx.count(find_lane(tx, there.queue, there.name)[1], holder.state, None)
             return None

@@ -14,7 +14,7 @@ import msgspec
 
 from muskox.core.flows import FLOW_KEPT, OnFailure, parent_failure
 from muskox.core.job import JobState, NewJob
-from muskox.store.sqlite import dedup, rows
+from muskox.store.sqlite import dedup, keys, rows
 from muskox.store.sqlite.moves import text
 from muskox.store.sqlite.select import lane_of
 from muskox.store.sqlite.tx import NUMBER, STATE, Tx
@@ -117,11 +117,13 @@ def arrive(tx: Tx, seqs: Sequence[int]) -> None:
         return
     found = tx.all("freed", {"seqs": text(seqs)})
     tx.execute("free", {"now": tx.now, "moves": text([(row[0], row[4]) for row in found])})
-    for (lane, delayed), its in _grouped(found, lambda row: (row[2], row[4] > 0)).items():
+    keys.arrive(tx, [row[0] for row in found if row[5] and not row[4] > 0])
+    told = [row for row in found if row[4] > 0 or not row[5]]
+    for (lane, delayed), its in _grouped(told, lambda row: (row[2], row[4] > 0)).items():
         queue, queue_name, name = lane_of(tx, lane)
         state = _D if delayed else _W
         tx.count(lane, _B, state, len(its))
-        tx.tell(queue, STATE[state], [(id, name, attempt) for _, id, _, attempt, _ in its])
+        tx.tell(queue, STATE[state], [(id, name, attempt) for _, id, _, attempt, *_ in its])
         if not delayed:
             tx.woken.add(queue_name)
 

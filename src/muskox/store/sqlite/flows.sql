@@ -105,15 +105,17 @@ WHERE muskox_jobs.seq = json_extract(change.value, '$[0]');
 
 -- name: freed
 -- Blocked jobs whose parents have all ended.
-SELECT muskox_jobs.seq, muskox_jobs.id, muskox_jobs.lane, muskox_jobs.attempt, muskox_nodes.delay
+SELECT muskox_jobs.seq, muskox_jobs.id, muskox_jobs.lane, muskox_jobs.attempt, muskox_nodes.delay,
+       muskox_jobs.key IS NOT NULL
 FROM json_each(:seqs) AS wanted
 CROSS JOIN muskox_jobs ON muskox_jobs.seq = wanted.value
 CROSS JOIN muskox_nodes ON muskox_nodes.id = muskox_jobs.node;
 
 -- name: free
--- :moves is [[seq, delay], …].
+-- :moves is [[seq, delay], …]. One with a key is blocked until it has joined its line.
 UPDATE muskox_jobs
-SET waits = NULL, state = json_extract(move.value, '$[1]') > 0, arrival = :now + json_extract(move.value, '$[1]'),
+SET waits = NULL,
+    state = CASE WHEN json_extract(move.value, '$[1]') > 0 THEN 1 WHEN muskox_jobs.key IS NULL THEN 0 ELSE 2 END, arrival = :now + json_extract(move.value, '$[1]'),
     due = CASE WHEN json_extract(move.value, '$[1]') > 0 THEN :now + json_extract(move.value, '$[1]') END
 FROM json_each(:moves) AS move
 WHERE muskox_jobs.seq = json_extract(move.value, '$[0]');

@@ -14,7 +14,7 @@ from muskox.core.events import Event
 from muskox.core.job import Job, JobState
 from muskox.core.life import MOVES
 from muskox.store.protocol import Selection, WorkerRecord
-from muskox.store.sqlite import dedup, endings
+from muskox.store.sqlite import dedup, endings, keys
 from muskox.store.sqlite.moves import get, remove, text
 from muskox.store.sqlite.select import Row, lane_of, matching
 from muskox.store.sqlite.tx import NUMBER, STATE, Tx
@@ -70,6 +70,7 @@ def cancel(tx: Tx, selection: Selection) -> int:
 def cancel_rows(tx: Tx, found: list[Row]) -> int:
     """`cancel` for jobs that are known not to have ended."""
     dedup.end_windows(tx, [row[0] for row in found])
+    keys.leave(tx, [row[0] for row in found])
     tx.execute("cancel", {"now": tx.now, "seqs": text([row[0] for row in found])})
     _tell(tx, found, "cancelled", _X)
     endings.ended(tx, [row[0] for row in found])
@@ -84,6 +85,7 @@ def remove_selected(tx: Tx, selection: Selection) -> int:
     seqs = [row[0] for row in found]
     dedup.end_windows(tx, seqs)
     members = endings.note_removed(tx, seqs)
+    keys.leave(tx, seqs)
     remove(tx, seqs)
     _tell(tx, found, "removed", None)
     endings.resolve(tx, members, removed=True)
@@ -140,8 +142,14 @@ def _in_states(selection: Selection, states: Iterable[JobState]) -> Selection:
 
 
 def _wait_again(tx: Tx, found: list[Row], *, grant: int) -> int:
-    tx.execute("wait_again", {"now": tx.now, "grant": grant, "seqs": text([row[0] for row in found])})
-    _tell(tx, found, "waiting", _W)
+    seqs = [row[0] for row in found]
+    tx.execute("wait_again", {"now": tx.now, "grant": grant, "seqs": text(seqs)})
+    with_keys = set(keys.with_keys(tx, seqs))
+    _tell(tx, [row for row in found if row[0] not in with_keys], "waiting", _W)
+    for row in found:
+        if row[0] in with_keys:
+            tx.count(row[2], row[3], _B)
+    keys.arrive(tx, [seq for seq in seqs if seq in with_keys])
     return len(found)
 
 

@@ -9,12 +9,12 @@ import sqlite3
 from collections.abc import Sequence
 from itertools import groupby
 
-from muskox.core.job import JobState
-from muskox.store.protocol import Added, LogLine, Packed
+from muskox.core.job import Job, JobState
+from muskox.store.protocol import Added, LogLine, Packed, Selection
 from muskox.store.sql import statements
-from muskox.store.sqlite import dedup, rows
+from muskox.store.sqlite import dedup, keys, rows
 from muskox.store.sqlite.moves import find_lane, get, text
-from muskox.store.sqlite.select import Row
+from muskox.store.sqlite.select import Row, matching
 from muskox.store.sqlite.tx import NUMBER, Tx
 
 __all__ = ["adopt", "pack"]
@@ -52,7 +52,9 @@ def _first(tx: Tx, queue: int, state: JobState, limit: int) -> list[Row]:
             return sorted(found, key=lambda row: (-row[5], row[6], row[0]))[:limit]
         case JobState.DELAYED:
             return tx.all("page_delayed", _FIRST | {"queue": queue, "lanes": text(lanes), "limit": limit})
-        case JobState.ACTIVE | JobState.BLOCKED:
+        case JobState.BLOCKED:
+            return tx.all("first_in_lines", {"queue": queue, "limit": limit})
+        case JobState.ACTIVE:
             return []
         case _:
             return tx.all("oldest_ended", {"queue": queue, "state": NUMBER[state], "limit": limit})
@@ -63,12 +65,33 @@ def adopt(tx: Tx, jobs: Sequence[Packed]) -> list[Added]:
     answers = [_adopt_one(tx, one) for one in jobs]
     made = [answer.job for answer in answers if answer.created]
     dedup.adopted(tx, made)
+    if any(_joins(job) for job in made):
+        made = [job for job in made if not _joins(job)]
+        answers = _arrive(tx, answers)
     for (queue, state), its in groupby(made, key=lambda job: (job.queue, job.state)):
         if state in (JobState.WAITING, JobState.DELAYED):
             told = [(job.id, job.name, job.attempt) for job in its]
             tx.tell(find_lane(tx, queue, told[0][1])[0], state, told)
         if state is JobState.WAITING:
             tx.woken.add(queue)
+    return answers
+
+
+def _joins(job: Job) -> bool:
+    """Whether a job joins the line of its key."""
+    return job.key is not None and job.state in (JobState.WAITING, JobState.BLOCKED)
+
+
+def _arrive(tx: Tx, answers: list[Added]) -> list[Added]:
+    """Let jobs that were taken over join the lines of their keys; gives the answers with what they have become."""
+    joining = [(at, answer.job) for at, answer in enumerate(answers) if answer.created and _joins(answer.job)]
+    seqs = [row[0] for _, job in joining for row in matching(tx, Selection(job.queue, ids=(job.id,)))]
+    keys.arrive(tx, seqs)
+    answers = list(answers)
+    for at, job in joining:
+        [now] = get(tx, job.queue, [job.id])
+        assert now is not None, "it was stored above"
+        answers[at] = Added(now, True)
     return answers
 
 
@@ -83,7 +106,7 @@ def _adopt_one(tx: Tx, one: Packed) -> Added:
     for line in one.lines:
         values = {"seq": stored[0], "number": line.number, "at": line.at_us, "text": line.text}
         tx.db.execute(SQL["adopt_line"], values)
-    tx.count(lane, None, NUMBER[job.state])
+    tx.count(lane, None, NUMBER[JobState.BLOCKED if _joins(job) else job.state])
     tx.told_to = max(tx.told_to, stored[0])
     return Added(job, True)
 
@@ -92,7 +115,8 @@ def _columns(one: Packed) -> dict[str, object]:
     job = one.job
     return {
         "id": job.id,
-        "state": NUMBER[job.state],
+        "key": job.key,
+        "state": NUMBER[JobState.BLOCKED if _joins(job) else job.state],
         "priority": job.priority,
         "arrival": one.arrival_us,
         "due": job.due_us,

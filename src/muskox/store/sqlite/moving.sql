@@ -6,9 +6,9 @@ SELECT job, number, at, text FROM muskox_logs WHERE job IN (SELECT value FROM js
 -- name: adopt_job
 -- A job as it was in another store; a known id is left as it is.
 INSERT INTO muskox_jobs (queue, lane, id, state, priority, arrival, due, attempt, attempts, stalls, max_stalls, releases,
-                         added, started, ended, clear_at, options, data, progress, result, failure, steps)
+                         added, started, ended, clear_at, options, data, progress, result, failure, steps, key)
 VALUES (:queue, :lane, :id, :state, :priority, :arrival, :due, :attempt, :attempts, :stalls, :max_stalls, :releases,
-        :added, :started, :ended, :clear_at, :options, :data, :progress, :result, :failure, :steps)
+        :added, :started, :ended, :clear_at, :options, :data, :progress, :result, :failure, :steps, :key)
 ON CONFLICT (queue, id) DO NOTHING
 RETURNING seq;
 

@@ -22,28 +22,45 @@ _failure = msgspec.json.Decoder(Failure)
 _encoder = msgspec.json.Encoder()
 
 
-def claimed(row: tuple[Any, ...], queue: str, name: str, token: int, now: int, worker: str) -> Job:
+def claimed(
+    row: tuple[Any, ...], queue: str, name: str, token: int, now: int, worker: str, key: str | None = None
+) -> Job:
     """The job that a row of `pick` becomes when it is claimed."""
-    _, seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress, flow = row
+    _, seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress, flow, line = row
     said = NO_OPTIONS if options is None else read_options(options)
     return Job(
         id, queue, name, JobState.ACTIVE, priority, data, attempt + 1, attempts, stalls, releases, said,
         added, None, now, None, progress, None, None, worker,
-        Lease(queue, id, token, name, attempt + 1, seq, flow is not None or is_awaited(said)),
+        Lease(queue, id, token, name, attempt + 1, seq, flow is not None or line is not None or is_awaited(said)),
+        None, key,
     )  # fmt: skip
 
 
 def added(jobs: list[NewJob], now: int, *, flow: str | None = None, held: bool = False) -> list[Added]:
-    """The jobs that new ones become when they are stored; alike in all but id and data. See `columns` for `held`."""
+    """The jobs that new ones become when they are stored; alike in all but id, data and key. `held`: see `columns`."""
     first = jobs[0]
-    delayed = first.delay > 0 and not held
-    state = JobState.BLOCKED if held else JobState.DELAYED if delayed else JobState.WAITING
+    state = _state(first, held=held)
+    delayed = state is JobState.DELAYED
     due = now + int(first.delay * 1_000_000) if delayed else None
     queue, name, priority, options = first.queue, first.name, first.priority, first.options
     return [
         Added(
             Job(
-                job.id, queue, name, state, priority, job.data, 0, options.attempts, 0, 0, options, now, due, flow=flow
+                job.id,
+                queue,
+                name,
+                state,
+                priority,
+                job.data,
+                0,
+                options.attempts,
+                0,
+                0,
+                options,
+                now,
+                due,
+                key=job.key,
+                flow=flow,
             ),
             True,
         )
@@ -54,12 +71,14 @@ def added(jobs: list[NewJob], now: int, *, flow: str | None = None, held: bool =
 def columns(new: NewJob, now: int, *, flow: int | None = None, held: bool = False) -> dict[str, Any]:
     """The columns of a new job that are alike for all jobs added together with the same options.
 
-    `held`: it is blocked by parents, and its delay begins when they have ended.
+    `held`: it is blocked by parents, and its delay begins when they have ended. One with a key is blocked until it has
+    joined its line.
     """
-    delayed = new.delay > 0 and not held
+    state = _state(new, held=held)
+    delayed = state is JobState.DELAYED
     moment = now + int(new.delay * 1_000_000) if delayed else now
     return {
-        "state": NUMBER[JobState.BLOCKED if held else JobState.DELAYED if delayed else JobState.WAITING],
+        "state": NUMBER[state],
         "flow": flow,
         "priority": new.priority,
         "arrival": moment,
@@ -69,6 +88,12 @@ def columns(new: NewJob, now: int, *, flow: int | None = None, held: bool = Fals
         "now": now,
         "options": options_text(new.options),
     }
+
+
+def _state(new: NewJob, *, held: bool) -> JobState:
+    if held:
+        return JobState.BLOCKED
+    return JobState.DELAYED if new.delay > 0 else JobState.WAITING if new.key is None else JobState.BLOCKED
 
 
 def full(row: sqlite3.Row) -> Job:
@@ -103,11 +128,12 @@ def full(row: sqlite3.Row) -> Job:
             row["name"],
             row["attempt"],
             row["seq"],
-            row["flow"] is not None or is_awaited(options),
+            row["flow"] is not None or row["key"] is not None or is_awaited(options),
         )
         if active
         else None,
         steps_text=row["steps"],
+        key=row["key"],
         flow=row["flow_name"],
     )
 

@@ -13,14 +13,15 @@ from muskox.core import life
 from muskox.core.events import pack
 from muskox.core.failure import FailureKind
 from muskox.core.job import JobState, Lease
-from muskox.core.life import Complete, Settlement
-from muskox.store.sqlite import dedup, endings, rows
+from muskox.core.life import Complete, Hold, Release, Settlement
+from muskox.store.sqlite import dedup, endings, keys, limiting, rows
 from muskox.store.sqlite.moves import Range, fence, find_lane, get, ranges, remove, still_held, text
 from muskox.store.sqlite.tx import NUMBER, Again, Tx
 
 __all__ = ["Settling"]
 
-_W, _D, _A = NUMBER[JobState.WAITING], NUMBER[JobState.DELAYED], NUMBER[JobState.ACTIVE]
+_W, _D, _B = NUMBER[JobState.WAITING], NUMBER[JobState.DELAYED], NUMBER[JobState.BLOCKED]
+_A = NUMBER[JobState.ACTIVE]
 _C, _F = NUMBER[JobState.COMPLETED], NUMBER[JobState.FAILED]
 
 _ENDS = {life.Complete: (_C,), life.Fail: (_F,)}
@@ -72,6 +73,7 @@ class Settling:
             tx.count(lane, _A, _C, jobs)
             tx.tell_packed(number, "completed", jobs, facts)
         if batch.tied:
+            keys.finish(tx, batch.tied)
             members += endings.note(tx, batch.tied)
         return lost
 
@@ -139,20 +141,37 @@ def _held_of(tx: Tx, batch: _Batch) -> tuple[_Batch, list[Lease]]:
 def _settle_others(tx: Tx, settlements: Sequence[Settlement], members: list[endings.Member]) -> list[Lease]:
     """Write settlements one by one: all but the plain completions. Adds to `members` jobs of flows that ended."""
     held = still_held(tx, [one.lease for one in settlements])
+    settlements = [_with_hold(tx, one) if fence(one.lease) in held else one for one in settlements]
+    with_keys = keys.leave(tx, [one.lease.row for one in settlements if one.lease.tied and fence(one.lease) in held])
     lost = []
     for one in settlements:
         if fence(one.lease) in held:
             held.discard(fence(one.lease))
-            members += _settle_one(tx, one)
+            members += _settle_one(tx, one, _B if one.lease.row in with_keys else _W)
         elif not _repeats(tx, one):
             lost.append(one.lease)
+    keys.arrive(tx, keys.blocked(tx, with_keys))
     return lost
 
 
-def _settle_one(tx: Tx, one: Settlement) -> list[endings.Member]:
+def _with_hold(tx: Tx, one: Settlement) -> Settlement:
+    """Hold what a settlement wants to be held, before others may follow; what is left of it is about its job alone."""
+    if not isinstance(one, life.Release) or one.hold is Hold.JOB or one.delay <= 0:
+        return one
+    [job] = get(tx, one.lease.queue, [one.lease.job_id])
+    key = None if job is None else job.key
+    if one.hold is Hold.KEY and key is None:
+        return Release(one.lease, one.delay)
+    limiting.hold(tx, one.lease.queue, one.delay, key if one.hold is Hold.KEY else None)
+    return Release(one.lease)
+
+
+def _settle_one(tx: Tx, one: Settlement, again: int) -> list[endings.Member]:
+    """`again` is the state of a job that is to run again and has no delay."""
     lease = one.lease
     queue, lane = find_lane(tx, lease.queue, lease.name)
     state, changes, kind, facts = _meaning(tx, one)
+    state = again if state == _W else state
     tx.tell(queue, kind, [(lease.job_id, lease.name, lease.attempt, *facts)])
     ends = isinstance(one, life.Complete | life.Fail)
     is_kept = not isinstance(one, life.Complete | life.Fail) or one.keep != 0
@@ -189,8 +208,8 @@ def _meaning(tx: Tx, one: Settlement) -> tuple[int, dict[str, Any], str, tuple[A
             changes = {**_back(tx, delay), "failure": rows.failure_text(failure), "refund": 1, "stalls": 1}
             [job] = get(tx, one.lease.queue, [one.lease.job_id])
             return (_D if delay > 0 else _W), changes, "stalled", (1 + (job.stalls if job else 0),)
-        case life.Release():
-            return _W, {"refund": 1, "releases": 1}, "released", ()
+        case life.Release(_, delay):
+            return (_D if delay > 0 else _W), {**_back(tx, delay), "refund": 1, "releases": 1}, "released", ()
 
 
 def _ended(tx: Tx, keep: float | None) -> dict[str, Any]:
@@ -205,4 +224,4 @@ def _back(tx: Tx, delay: float) -> dict[str, Any]:
 def _repeats(tx: Tx, one: Settlement) -> bool:
     """Whether such a settlement was written before, so that saying it again changes nothing and loses nothing."""
     found = tx.one("settled_as", {"seq": one.lease.row, "token": one.lease.token, "id": one.lease.job_id})
-    return found is not None and found[0] in _ENDS.get(type(one), (_W, _D))
+    return found is not None and found[0] in _ENDS.get(type(one), (_W, _D, _B))

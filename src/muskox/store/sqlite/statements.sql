@@ -60,9 +60,18 @@ FROM json_each(:data_by_id)
 WHERE TRUE
 ON CONFLICT (queue, id) DO NOTHING;
 
+-- name: add_jobs_with_keys
+-- As add_jobs, but :jobs is [[id, data, key], …].
+INSERT INTO muskox_jobs (queue, lane, id, state, priority, arrival, due, attempts, max_stalls, added, flow, options, data, key)
+SELECT :queue, :lane, json_extract(job.value, '$[0]'), :state, :priority, :arrival, :due, :attempts, :max_stalls, :now, :flow,
+       :options, json_extract(job.value, '$[1]'), json_extract(job.value, '$[2]')
+FROM json_each(:jobs) AS job
+WHERE TRUE
+ON CONFLICT (queue, id) DO NOTHING;
+
 -- name: add_job
-INSERT INTO muskox_jobs (queue, lane, id, state, priority, arrival, due, attempts, max_stalls, added, flow, options, data)
-VALUES (:queue, :lane, :id, :state, :priority, :arrival, :due, :attempts, :max_stalls, :now, :flow, :options, :data)
+INSERT INTO muskox_jobs (queue, lane, id, state, priority, arrival, due, attempts, max_stalls, added, flow, options, data, key)
+VALUES (:queue, :lane, :id, :state, :priority, :arrival, :due, :attempts, :max_stalls, :now, :flow, :options, :data, :key)
 ON CONFLICT (queue, id) DO NOTHING;
 
 -- name: untold
@@ -77,10 +86,11 @@ FROM (
 );
 
 -- name: open_lanes
--- The lanes that have something to claim, of the queues in :queues that are not paused.
-SELECT muskox_lanes.id, muskox_queues.id, muskox_queues.name, muskox_lanes.name, muskox_lanes.waiting
+-- The lanes that have something to claim, of the queues in :queues that are not paused; and all of those that have keys.
+SELECT muskox_lanes.id, muskox_queues.id, muskox_queues.name, muskox_lanes.name, muskox_lanes.waiting, muskox_queues.limited
 FROM muskox_lanes JOIN muskox_queues ON muskox_queues.id = muskox_lanes.queue
-WHERE muskox_queues.name IN (SELECT value FROM json_each(:queues)) AND muskox_queues.paused = 0 AND muskox_lanes.waiting > 0;
+WHERE muskox_queues.name IN (SELECT value FROM json_each(:queues)) AND muskox_queues.paused = 0
+  AND (muskox_lanes.waiting > 0 OR muskox_queues.limited >= 2);
 
 -- name: waiting_in
 SELECT id, waiting FROM muskox_lanes WHERE queue = :queue;
@@ -90,10 +100,10 @@ SELECT id, waiting FROM muskox_lanes WHERE queue = :queue;
 -- priority. The interpreter lock is let go of and asked for again with each row that is fetched, which costs more
 -- than the text does.
 SELECT json_group_array(json_array(
-    lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress, flow
+    lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress, flow, line
 )), (SELECT min(priority) FROM muskox_jobs WHERE lane = :lane AND state = 0)
 FROM (
-    SELECT lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress, flow
+    SELECT lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress, flow, line
     FROM muskox_jobs
     WHERE lane = :lane AND state = 0
     ORDER BY priority DESC, arrival, seq
@@ -110,7 +120,7 @@ WITH RECURSIVE levels (priority, depth) AS (
     FROM levels
     WHERE levels.priority IS NOT NULL AND depth < 64
 )
-SELECT lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress, flow
+SELECT lane, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress, flow, line
 FROM muskox_jobs
 WHERE seq IN (
     SELECT (
@@ -179,7 +189,7 @@ SELECT state FROM muskox_jobs WHERE seq = :seq AND token = :token AND id = :id A
 -- One job out of active into any other state; the fence was checked in the same transaction.
 UPDATE muskox_jobs
 SET state = :state, attempt = attempt - :refund, stalls = stalls + :stalls, releases = releases + :releases,
-    lease_until = NULL, due = :due, arrival = :arrival, ended = :ended, clear_at = :clear_at, result = :result,
+    lease_until = NULL, due = :due, arrival = :arrival, ended = :ended, clear_at = :clear_at, result = :result, line = NULL,
     failure = CASE WHEN :state = 4 THEN :failure ELSE COALESCE(:failure, failure) END
 WHERE seq = :seq;
 
@@ -200,19 +210,21 @@ SELECT COALESCE(max(number), 0) FROM muskox_logs WHERE job = :seq;
 INSERT INTO muskox_logs (job, number, at, text) VALUES (:seq, :number, :now, :text);
 
 -- name: due
-SELECT muskox_jobs.seq, muskox_jobs.id, muskox_jobs.lane, muskox_jobs.attempt, muskox_jobs.due
+SELECT muskox_jobs.seq, muskox_jobs.id, muskox_jobs.lane, muskox_jobs.attempt, muskox_jobs.key IS NOT NULL
 FROM muskox_jobs
 WHERE state = 1 AND due <= :now
 ORDER BY due, seq
 LIMIT :limit;
 
 -- name: promote_due
+-- Those with a key are blocked until they have joined its line; so too below.
 UPDATE muskox_jobs
-SET state = 0, arrival = due, due = NULL
+SET state = CASE WHEN key IS NULL THEN 0 ELSE 2 END, arrival = due, due = NULL, line = NULL
 WHERE state = 1 AND seq IN (SELECT value FROM json_each(:seqs));
 
 -- name: stalled
-SELECT muskox_jobs.seq, muskox_jobs.lane, muskox_jobs.stalls, COALESCE(muskox_jobs.max_stalls, :max_stalls), muskox_jobs.worker
+SELECT muskox_jobs.seq, muskox_jobs.lane, muskox_jobs.stalls, COALESCE(muskox_jobs.max_stalls, :max_stalls), muskox_jobs.worker,
+       muskox_jobs.key IS NOT NULL
 FROM muskox_jobs
 WHERE state = 3 AND (lease_until < :now OR lease_until IS NULL)
 ORDER BY lease_until
@@ -222,20 +234,20 @@ LIMIT :limit;
 -- The lease is over: its token is worth nothing from here on.
 UPDATE muskox_jobs
 SET state = :state, attempt = attempt - 1, stalls = stalls + 1, token = NULL, lease_until = NULL, due = :due,
-    arrival = :arrival, ended = :ended, failure = COALESCE(:failure, failure)
+    arrival = :arrival, ended = :ended, failure = COALESCE(:failure, failure), line = NULL
 WHERE seq = :seq;
 
 -- name: wait_again
 -- By hand: selected jobs to waiting, arriving now. :grant is 1 when an attempt is granted.
 UPDATE muskox_jobs
-SET state = 0, arrival = :now, due = NULL, token = NULL, ended = NULL, clear_at = NULL,
+SET state = CASE WHEN key IS NULL THEN 0 ELSE 2 END, arrival = :now, due = NULL, token = NULL, line = NULL, ended = NULL, clear_at = NULL,
     attempts = CASE WHEN :grant AND attempt >= COALESCE(attempts, 1) THEN attempt + 1 ELSE attempts END,
     stalls = CASE WHEN :grant THEN 0 ELSE stalls END
 WHERE seq IN (SELECT value FROM json_each(:seqs));
 
 -- name: cancel
 UPDATE muskox_jobs
-SET state = 6, ended = :now, due = NULL, lease_until = NULL, token = NULL, waits = NULL
+SET state = 6, ended = :now, due = NULL, lease_until = NULL, token = NULL, waits = NULL, line = NULL
 WHERE seq IN (SELECT value FROM json_each(:seqs));
 
 -- name: remove

@@ -19,6 +19,7 @@ from muskox.core.flows import FlowJob, FlowRecord, NewFlow, Parent
 from muskox.core.job import Job, JobState, Lease, NewJob, Retention
 from muskox.core.kept import Entry
 from muskox.core.life import Settlement
+from muskox.core.limits import KeyLimits, Limits
 from muskox.core.seam import World
 from muskox.core.twins import are_any
 from muskox.store.protocol import (
@@ -28,11 +29,13 @@ from muskox.store.protocol import (
     Firing,
     Found,
     FoundFlows,
+    KeyState,
     LogLine,
     Looked,
     Note,
     Packed,
     QueueCounts,
+    QueueLimits,
     Recovered,
     Selection,
     Standing,
@@ -40,7 +43,7 @@ from muskox.store.protocol import (
     Want,
     WorkerRecord,
 )
-from muskox.store.sqlite import adding, dedup, flows, hand, looks, moves, moving, schedules, select, upkeep
+from muskox.store.sqlite import adding, dedup, flows, hand, limiting, looks, moves, moving, schedules, select, upkeep
 from muskox.store.sqlite.claim import claim
 from muskox.store.sqlite.database import Location, parse, prepare, translate
 from muskox.store.sqlite.hub import Hub
@@ -82,6 +85,8 @@ class SqliteStore:
         self._writer = Line(location, world, writing=True, begun=_catch_up, committed=self._committed)
         self._reader = self._writer if location.path is None else Line(location, world, writing=False)
         self._tickets: dict[tuple[str, str], list[Lease]] = {}
+        self._goes_on: dict[str, int] = {}
+        """Of queues with limits or keys, when more can be claimed just because time passes; said by the last claim."""
         self._opening = threading.Lock()
         self._opened = False
 
@@ -120,7 +125,7 @@ class SqliteStore:
     async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
         if within is not None:
             return await self._within_async(partial(dedup.add, given=jobs), within)
-        lone = 0 < len(jobs) <= LONE and not are_any(jobs)
+        lone = 0 < len(jobs) <= LONE and not are_any(jobs) and all(job.key is None for job in jobs)
         if lone and (added := self._writer.run_here(partial(adding.store, jobs=jobs))) is not None:
             return added
         return await self._writer.run(partial(dedup.add, given=jobs))
@@ -163,6 +168,10 @@ class SqliteStore:
         # Its jobs run while the next claim is made, which therefore must not be in the same transaction.
         claimed = await self._writer.run(step, last=True)
         jobs = claimed.jobs()
+        if self._goes_on or claimed.moments:
+            for queue in {want.queue for want in wants}:
+                self._goes_on.pop(queue, None)
+            self._goes_on |= {queue: moment for queue, moment in claimed.moments.items() if moment is not None}
         if ticket:
             self._remember(worker, ticket, jobs)
         return jobs
@@ -237,6 +246,27 @@ class SqliteStore:
     async def ledger(self, name: str, *, limit: int = 100) -> list[Entry]:
         return await self._reader.run(partial(schedules.ledger, name=name, limit=limit))
 
+    # --- limits ------------------------------------------------------------------
+
+    async def limit(self, queue: str, limits: Limits, *, declared: bool = False) -> bool:
+        return await self._writer.run(partial(limiting.limit, queue=queue, limits=limits, declared=declared))
+
+    async def limit_key(self, queue: str, key: str, limits: KeyLimits | None) -> None:
+        await self._writer.run(partial(limiting.limit_key, queue=queue, name=key, limits=limits))
+
+    async def limits(self, queue: str) -> QueueLimits:
+        return await self._reader.run(partial(limiting.look, queue=queue))
+
+    async def keys(
+        self, queue: str, names: Sequence[str] | None = None, *, after: str = "", limit: int = 100
+    ) -> list[KeyState]:
+        return await self._reader.run(
+            partial(limiting.look_at_keys, queue=queue, names=names, after=after, limit=limit)
+        )
+
+    async def hold(self, queue: str, seconds: float, *, key: str | None = None) -> None:
+        await self._writer.run(partial(limiting.hold, queue=queue, seconds=seconds, key=key))
+
     # --- flows -------------------------------------------------------------------
 
     async def grow(self, flow: NewFlow, jobs: Sequence[FlowJob], *, within: Any = None) -> list[Added]:
@@ -280,7 +310,7 @@ class SqliteStore:
         return await self._reader.run(partial(select.find, selection=selection, after=after))
 
     async def standing(self, queue: str, id: str, *, names: Collection[str] | None, most: int) -> Standing | None:
-        return await self._reader.run(partial(select.standing, queue=queue, id=id, names=names, most=most))
+        return await self._reader.run(partial(limiting.standing, queue=queue, id=id, names=names, most=most))
 
     async def logs(self, queue: str, id: str, *, after: int = 0, limit: int = 1000) -> list[LogLine]:
         return await self._reader.run(partial(looks.logs, queue=queue, id=id, after=after, limit=limit))
@@ -297,7 +327,11 @@ class SqliteStore:
     # --- hints, events, workers --------------------------------------------------
 
     async def wait(self, queues: Sequence[str], *, seconds: float) -> None:
-        await self._hub.bell(queues).wait(seconds)
+        bell = self._hub.bell(queues)
+        moments = [self._goes_on[queue] for queue in queues if queue in self._goes_on]
+        if moments:
+            seconds = min(seconds, max(0.0, min(moments) / 1_000_000 - self._world.now()))
+        await bell.wait(seconds)
 
     async def events(
         self, *, after: int, queue: str | None = None, limit: int = 1000, seconds: float = 0.0
@@ -335,4 +369,4 @@ def _catch_up(tx: Tx) -> None:
 
 
 def _audit(tx: Tx) -> list[Finding]:
-    return looks.audit(tx) + schedules.audit(tx) + dedup.audit(tx) + flows.audit(tx)
+    return looks.audit(tx) + schedules.audit(tx) + dedup.audit(tx) + flows.audit(tx) + limiting.audit(tx)

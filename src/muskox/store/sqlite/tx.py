@@ -18,7 +18,7 @@ from muskox.store.sql import statements
 __all__ = ["NUMBER", "STATE", "Again", "Lane", "Tx"]
 
 SQL: dict[str, str] = {}
-for file in ("statements.sql", "looks.sql", "flows.sql"):
+for file in ("statements.sql", "looks.sql", "flows.sql", "keys.sql"):
     SQL |= statements("muskox.store.sqlite", file)
 
 STATE: tuple[JobState, ...] = (
@@ -94,7 +94,8 @@ class Tx:
         found = self.one("read_meta") if locked else self.one("lock_meta", {"now": now})
         clock = self._understand(found or ())
         if clock - now > _SET_BACK:
-            self.execute("shift_leases", {"jump": clock - now})
+            for name in ("shift_leases", "shift_limits", "shift_keys"):
+                self.execute(name, {"jump": clock - now})
             clock, self._read = now, ()
         self.now = max(now, clock)
 

@@ -12,14 +12,15 @@ from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import DEFAULT_MAX_STALLS, JobState, Retention
 from muskox.core.life import stall_delay
 from muskox.store.protocol import Recovered
-from muskox.store.sqlite import dedup, endings, flows, rows
+from muskox.store.sqlite import dedup, endings, flows, keys, limiting, rows
 from muskox.store.sqlite.moves import remove, text
 from muskox.store.sqlite.select import Row, lane_of, read
 from muskox.store.sqlite.tx import NUMBER, STATE, Tx
 
 __all__ = ["clear", "promote_due", "recover"]
 
-_W, _D, _A, _F = (NUMBER[s] for s in (JobState.WAITING, JobState.DELAYED, JobState.ACTIVE, JobState.FAILED))
+_W, _D, _B = NUMBER[JobState.WAITING], NUMBER[JobState.DELAYED], NUMBER[JobState.BLOCKED]
+_A, _F = NUMBER[JobState.ACTIVE], NUMBER[JobState.FAILED]
 _MOST_EVENTS = 100_000
 
 
@@ -27,11 +28,14 @@ def promote_due(tx: Tx, limit: int) -> int:
     """Let due jobs wait; they arrive at the moment they were due."""
     found = tx.all("due", {"now": tx.now, "limit": limit})
     tx.execute("promote_due", {"seqs": text([row[0] for row in found])})
-    for lane, its in _grouped(found, lambda row: row[2]).items():
-        queue, queue_name, name = lane_of(tx, lane)
-        tx.count(lane, _D, _W, len(its))
-        tx.tell(queue, "waiting", [(id, name, attempt) for _, id, _, attempt, _ in its])
-        tx.woken.add(queue_name)
+    for (lane, has_key), its in _grouped(found, lambda row: (row[2], row[4])).items():
+        tx.count(lane, _D, _B if has_key else _W, len(its))
+        if not has_key:
+            queue, queue_name, name = lane_of(tx, lane)
+            tx.tell(queue, "waiting", [(id, name, attempt) for _, id, _, attempt, _ in its])
+            tx.woken.add(queue_name)
+    keys.arrive(tx, [row[0] for row in found if row[4]])
+    limiting.look_at_due(tx, limit)
     return len(found)
 
 
@@ -39,8 +43,10 @@ def recover(tx: Tx, limit: int) -> list[Recovered]:
     """Take back active jobs whose lease ran out."""
     found = tx.all("stalled", {"now": tx.now, "limit": limit, "max_stalls": DEFAULT_MAX_STALLS})
     workers = {row[0]: row[4] for row in found}
-    for seq, lane, stalls, max_stalls, worker in found:
-        _recover_one(tx, seq, lane, stalls + 1, max_stalls, worker)
+    with_keys = keys.leave(tx, [row[0] for row in found if row[5]])
+    for seq, lane, stalls, max_stalls, worker, has_key in found:
+        _recover_one(tx, seq, lane, stalls + 1, max_stalls, worker, _B if has_key else _W)
+    keys.arrive(tx, keys.blocked(tx, with_keys))
     back = read(tx, list(workers))
     endings.ended(tx, [seq for seq, job in back if job.settled])
     for _, job in back:
@@ -49,7 +55,7 @@ def recover(tx: Tx, limit: int) -> list[Recovered]:
     return [Recovered(job, workers[seq]) for seq, job in back]
 
 
-def _recover_one(tx: Tx, seq: int, lane: int, stalls: int, max_stalls: int, worker: str) -> None:
+def _recover_one(tx: Tx, seq: int, lane: int, stalls: int, max_stalls: int, worker: str, again: int) -> None:
     queue, queue_name, name = lane_of(tx, lane)
     delay = stall_delay(stalls)
     failure = None
@@ -58,7 +64,7 @@ def _recover_one(tx: Tx, seq: int, lane: int, stalls: int, max_stalls: int, work
         said = f"its lease ran out {stalls} times, {max_stalls} are allowed; last held by worker {worker}"
         failure = Failure(FailureKind.STALLED, "Stalled", said)
     else:
-        state = _D if delay > 0 else _W
+        state = _D if delay > 0 else again
     arrival = tx.now + int(delay * 1_000_000)
     values = {"seq": seq, "state": state, "due": arrival if state == _D else None, "arrival": arrival,
               "ended": tx.now if state == _F else None, "failure": rows.failure_text(failure)}  # fmt: skip
@@ -68,7 +74,7 @@ def _recover_one(tx: Tx, seq: int, lane: int, stalls: int, max_stalls: int, work
     tx.tell(queue, "stalled", [(job.id, name, job.attempt, stalls)])
     if state == _F:
         tx.tell(queue, "failed", [(job.id, name, job.attempt, failure)])
-    else:
+    elif state != _B:
         tx.tell(queue, STATE[state], [(job.id, name, job.attempt)])
         tx.woken.add(queue_name)
 
@@ -93,6 +99,7 @@ def clear(tx: Tx, rules: Mapping[str, Retention], limit: int) -> int:
             if total and cleared < limit:
                 cleared += _clear_state(tx, queue, NUMBER[state], seconds, total - most, limit - cleared)
     flows.clear(tx, limit)
+    limiting.forget(tx, limit)
     return cleared
 
 

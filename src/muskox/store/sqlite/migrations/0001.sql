@@ -15,10 +15,12 @@ CREATE TABLE muskox_meta (
 );
 INSERT INTO muskox_meta (one, token, clock, event, turn) VALUES (1, 0, 0, 1, 0);
 
+-- limited: 1 has limits or a hold of its own · 2 has had keys; the sum of them.
 CREATE TABLE muskox_queues (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
-    paused INTEGER NOT NULL DEFAULT 0
+    paused INTEGER NOT NULL DEFAULT 0,
+    limited INTEGER NOT NULL DEFAULT 0
 );
 
 -- A lane is one job name in one queue; its figures are kept up with every move.
@@ -36,6 +38,8 @@ CREATE TABLE muskox_lanes (
     UNIQUE (queue, name)
 );
 
+-- `line` is the row in muskox_keys of the key in whose line the job stands, or whose slot it has. Of one that is delayed
+-- or has ended it says nothing; one that waits for parents has none.
 CREATE TABLE muskox_jobs (
     seq INTEGER PRIMARY KEY,
     queue INTEGER NOT NULL,
@@ -57,6 +61,8 @@ CREATE TABLE muskox_jobs (
     started INTEGER,
     ended INTEGER,
     clear_at INTEGER,
+    key TEXT,
+    line INTEGER,
     flow INTEGER,
     node INTEGER,
     waits INTEGER,
