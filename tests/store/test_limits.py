@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-import msgspec
 import pytest
 
 from muskox.core.job import JobState, NewJob
 from muskox.core.life import Complete, Fail, Hold, Release
-from muskox.core.limits import NO_LIMITS, Limits, Rate, WhenFull
-from muskox.store.protocol import QueueLimits, Selection, Want
+from muskox.core.limits import Limits, Rate
+from muskox.store.protocol import Selection, Want
 from tests.store.conftest import claimer
 from tests.store.reading import BROKEN, figures, kinds, latest, one
 
@@ -263,98 +262,6 @@ async def test_a_job_given_back_with_a_hold_on_its_queue_waits_and_so_do_the_oth
     assert len(await claim(50)) == 29
 
 
-# --- changing them ------------------------------------------------------------------------
-
-
-async def test_a_queue_without_limits_says_so(store, clock):
-    assert await store.limits("files") == QueueLimits("files", now_us(clock), NO_LIMITS)
-
-
-async def test_limits_are_told_as_they_stand(store, clock, claim, jobs):
-    limits = Limits(Rate(1, per=10, burst=2), 5, Rate(3), 2, 1000, WhenFull.WAIT)
-
-    assert await store.limit("files", limits)
-    before = await store.limits("files")
-    await claim(9)
-
-    now = now_us(clock)
-    assert before == QueueLimits("files", now, limits, tokens=2)
-    after = msgspec.structs.replace(before, active=2, tokens=0, next_us=now + 10_000_000)
-    assert await store.limits("files") == after
-
-
-async def test_putting_the_same_limits_again_changes_nothing(store):
-    assert await store.limit("files", Limits(concurrency=3))
-    assert not await store.limit("files", Limits(concurrency=3))
-    assert await store.limit("files", NO_LIMITS)
-    assert not await store.limit("files", NO_LIMITS)
-    assert not await store.limit("email", NO_LIMITS)
-
-
-async def test_what_code_declares_again_leaves_alone_what_was_changed_since(store):
-    assert await store.limit("files", Limits(concurrency=3), declared=True)
-    assert await store.limit("files", Limits(concurrency=9))
-
-    assert not await store.limit("files", Limits(concurrency=3), declared=True)
-
-    found = await store.limits("files")
-    assert (found.limits, found.declared) == (Limits(concurrency=9), Limits(concurrency=3))
-
-
-async def test_code_that_was_changed_has_the_last_word(store):
-    await store.limit("files", Limits(concurrency=3), declared=True)
-    await store.limit("files", Limits(concurrency=9))
-
-    assert await store.limit("files", Limits(concurrency=4), declared=True)
-
-    found = await store.limits("files")
-    assert (found.limits, found.declared) == (Limits(concurrency=4), Limits(concurrency=4))
-    assert await store.limit("files", NO_LIMITS, declared=True)
-    assert (await store.limits("files")).limits == NO_LIMITS
-
-
-async def test_the_first_declaration_is_written_also_over_what_was_set_before(store):
-    await store.limit("files", Limits(concurrency=9))
-
-    assert await store.limit("files", Limits(concurrency=3), declared=True)
-
-    assert (await store.limits("files")).limits == Limits(concurrency=3)
-
-
-async def test_declaring_no_limit_where_none_was_ever_declared_leaves_what_was_set(store):
-    await store.limit("files", Limits(concurrency=9))
-
-    assert not await store.limit("files", NO_LIMITS, declared=True)
-
-    assert (await store.limits("files")).limits == Limits(concurrency=9)
-
-
-async def test_limits_may_be_raised_lowered_and_taken_away_while_jobs_run(store, claim, jobs):
-    await store.limit("files", Limits(concurrency=4))
-    running = await claim(9)
-    await store.limit("files", Limits(concurrency=2))
-    await complete(store, running[:2])
-    assert await claim(9) == []
-    await store.limit("files", Limits(concurrency=3))
-    assert len(await claim(9)) == 1
-
-    await store.limit("files", NO_LIMITS)
-
-    assert len(await claim(9)) == 9
-
-
-async def test_another_rate_goes_on_from_what_has_started(store, clock, claim, jobs):
-    await store.limit("files", Limits(rate=Rate(1, per=60)))
-    await claim(9)
-    assert await claim(9) == []
-
-    await store.limit("files", Limits(rate=Rate(1, per=5)))
-
-    assert await claim(9) == []
-    clock.advance(5)
-    assert len(await claim(9)) == 1
-
-
 async def test_a_limited_queue_is_not_drained_before_its_last_job_is_claimed(store, claim, jobs):
     await store.limit("files", Limits(concurrency=29))
 
@@ -386,6 +293,24 @@ async def test_limits_are_seen_by_whoever_else_has_the_store_open(shared, anothe
 
     assert (len(first), len(second)) == (1, 0)
     assert (await another.limits("files")).limits == (await store.limits("files")).limits
+
+
+# However long that takes here: it must be before the time that is given is over.
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("limits", [Limits(concurrency=1), Limits(key_concurrency=1)])
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+async def test_waiting_ends_when_a_slot_comes_back(store, add, claim, limits, end):
+    await store.limit("files", limits)
+    for _ in range(3):
+        await add(key="acme")
+    [job] = await claim(5)
+    assert await claim(5) == []
+
+    waiting = asyncio.ensure_future(store.wait(["files"], seconds=600))
+    await asyncio.sleep(0)
+    await end(store, job)
+
+    await waiting
 
 
 # Time stands still in the store while the machine's goes on, so what is waited for is longer than a hold.

@@ -7,7 +7,7 @@ It writes leases and tells of them; what a lease is worth later is decided in
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from heapq import merge
 from itertools import chain, islice, zip_longest
 from typing import Any, NamedTuple
@@ -77,16 +77,19 @@ class Claimed(NamedTuple):
     worker: str
     keys: Mapping[int, str] = {}
     """The names of the keys of jobs, by their rows."""
+    counted: Collection[int] = ()
+    """The queues in which only so many jobs may run, so that others wait for the end of each."""
     moments: Mapping[str, int | None] = {}
     """By the names of queues with limits or keys, when more of them can be claimed just because time passes."""
 
     def jobs(self) -> list[Job]:
         """The jobs, as they are now."""
-        keys = self.keys
+        keys, counted = self.keys, self.counted
         return [
             rows.claimed(
                 row, self.lanes[row[0]].queue_name, self.lanes[row[0]].name, token, self.at, self.worker,
                 keys[row[_LINE]] if keys and row[_LINE] is not None else None,
+                tied=self.lanes[row[0]].queue in counted if counted else False,
             )
             for token, row in enumerate(self.picks, self.token)
         ]  # fmt: skip
@@ -145,7 +148,7 @@ def _claim_limited(tx: Tx, wanted: dict[str, Want], lanes: _Lanes, limit: int, w
     else:
         tx.woken.update(queues.values())
     moments = {} if len(picks) >= limit else {name: gate.next_moment(queue) for queue, name in queues.items()}
-    return Claimed(lanes, picks, token, tx.now, worker, names, moments)
+    return Claimed(lanes, picks, token, tx.now, worker, names, gate.counted, moments)
 
 
 def _lease(tx: Tx, seqs: list[int], token: int, worker: str, lease: float) -> None:

@@ -34,7 +34,8 @@ __all__ = [
 
 _FORGOTTEN = 3_600_000_000
 
-_W, _B, _X = NUMBER[JobState.WAITING], NUMBER[JobState.BLOCKED], NUMBER[JobState.CANCELLED]
+_W, _B = NUMBER[JobState.WAITING], NUMBER[JobState.BLOCKED]
+_A, _X = NUMBER[JobState.ACTIVE], NUMBER[JobState.CANCELLED]
 
 
 def promote(tx: Tx, selection: Selection) -> int:
@@ -73,6 +74,7 @@ def cancel_rows(tx: Tx, found: list[Row]) -> int:
     keys.leave(tx, [row[0] for row in found])
     tx.execute("cancel", {"now": tx.now, "seqs": text([row[0] for row in found])})
     _tell(tx, found, "cancelled", _X)
+    _wake(tx, found)
     endings.ended(tx, [row[0] for row in found])
     return len(found)
 
@@ -88,6 +90,7 @@ def remove_selected(tx: Tx, selection: Selection) -> int:
     keys.leave(tx, seqs)
     remove(tx, seqs)
     _tell(tx, found, "removed", None)
+    _wake(tx, found)
     endings.resolve(tx, members, removed=True)
     dedup.ended(tx, {selection.queue: [row[1] for row in found]})
     return len(found)
@@ -151,6 +154,12 @@ def _wait_again(tx: Tx, found: list[Row], *, grant: int) -> int:
             tx.count(row[2], row[3], _B)
     keys.arrive(tx, [seq for seq in seqs if seq in with_keys])
     return len(found)
+
+
+def _wake(tx: Tx, found: list[Row]) -> None:
+    """Where active jobs were taken away, others may have waited for their slots."""
+    for lane in {row[2] for row in found if row[3] == _A}:
+        tx.woken.add(lane_of(tx, lane)[1])
 
 
 def _tell(tx: Tx, found: list[Row], kind: str, target: int | None) -> None:

@@ -172,6 +172,8 @@ class Gate:
         self._tx = tx
         self.caps: dict[int, int] = {}
         """How many jobs at most; a queue that is not here has no limit."""
+        self.counted: set[int] = set()
+        """The queues in which only so many jobs may run."""
         self._rows: dict[int, tuple[Limits, int, int | None]] = {}
         for queue in queues:
             said, empty_ns, held, _ = tx.one("limits_of", {"queue": queue}) or ("{}", 0, None, None)
@@ -179,6 +181,7 @@ class Gate:
             self._rows[queue] = limits, empty_ns, held
             caps = []
             if limits.concurrency is not None:
+                self.counted.add(queue)
                 [active] = tx.one("active_in", {"queue": queue}) or [0]
                 caps.append(limits.concurrency - (active or 0))
             if limits.rate is not None:

@@ -23,15 +23,24 @@ _encoder = msgspec.json.Encoder()
 
 
 def claimed(
-    row: tuple[Any, ...], queue: str, name: str, token: int, now: int, worker: str, key: str | None = None
+    row: tuple[Any, ...],
+    queue: str,
+    name: str,
+    token: int,
+    now: int,
+    worker: str,
+    key: str | None = None,
+    *,
+    tied: bool = False,
 ) -> Job:
-    """The job that a row of `pick` becomes when it is claimed."""
+    """The job that a row of `pick` becomes when it is claimed. `tied` by its queue; what the job says comes to that."""
     _, seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress, flow, line = row
     said = NO_OPTIONS if options is None else read_options(options)
+    tied = tied or flow is not None or line is not None or is_awaited(said)
     return Job(
         id, queue, name, JobState.ACTIVE, priority, data, attempt + 1, attempts, stalls, releases, said,
         added, None, now, None, progress, None, None, worker,
-        Lease(queue, id, token, name, attempt + 1, seq, flow is not None or line is not None or is_awaited(said)),
+        Lease(queue, id, token, name, attempt + 1, seq, tied),
         None, key,
     )  # fmt: skip
 

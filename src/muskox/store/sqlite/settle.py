@@ -74,6 +74,7 @@ class Settling:
             tx.tell_packed(number, "completed", jobs, facts)
         if batch.tied:
             keys.finish(tx, batch.tied)
+            tx.woken.update(queue for (queue, _), _, _ in batch.lanes)
             members += endings.note(tx, batch.tied)
         return lost
 
@@ -183,6 +184,8 @@ def _settle_one(tx: Tx, one: Settlement, again: int) -> list[endings.Member]:
               "result": None, "failure": None, "seq": lease.row, "state": state}  # fmt: skip
     tx.execute("settle", values | changes)
     members = endings.note(tx, [lease.row]) if ends and lease.tied else []
+    if lease.tied:
+        tx.woken.add(lease.queue)
     if not is_kept:
         remove(tx, [lease.row])
     tx.count(lane, _A, state if is_kept else None)

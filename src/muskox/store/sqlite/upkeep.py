@@ -76,7 +76,7 @@ def _recover_one(tx: Tx, seq: int, lane: int, stalls: int, max_stalls: int, work
         tx.tell(queue, "failed", [(job.id, name, job.attempt, failure)])
     elif state != _B:
         tx.tell(queue, STATE[state], [(job.id, name, job.attempt)])
-        tx.woken.add(queue_name)
+    tx.woken.add(queue_name)
 
 
 def clear(tx: Tx, rules: Mapping[str, Retention], limit: int) -> int:
