@@ -12,7 +12,7 @@ from typing import Any
 
 from muskox.core.job import Job, JobState
 from muskox.store.protocol import Finding
-from muskox.store.redis import audit_keys, schedules
+from muskox.store.redis import audit_flows, audit_keys, schedules
 from muskox.store.redis.ids import long, longs, short
 from muskox.store.redis.keys import Keys
 from muskox.store.redis.link import Link
@@ -30,6 +30,8 @@ _ENDED = {
 }
 _NUMBERS = "WDBACFX"
 _KEYED = frozenset({JobState.WAITING, JobState.BLOCKED, JobState.ACTIVE})
+_BEHIND = b"B" + bytes(7)
+"""Begins the record of a job that is blocked by its parents."""
 _UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -46,9 +48,13 @@ async def audit(link: Link, keys: Keys) -> list[Finding]:
 
 async def _look(link: Link, keys: Keys) -> list[Finding]:
     found = await schedules.audit(link, keys)
+    members, behind = list[Job](), set[tuple[str, str]]()
     for queue in await link.ask(b"ZRANGE", f"{keys.tag}queues", 0, -1):
-        found += await _Queue(link, keys, queue.decode()).look()
-    return found
+        its = _Queue(link, keys, queue.decode())
+        found += await its.look()
+        members += its.members
+        behind |= its.behind
+    return found + await audit_flows.audit(link, keys, members, behind)
 
 
 class _Queue:
@@ -65,6 +71,10 @@ class _Queue:
         self._by_key: Counter[tuple[str, JobState]] = Counter()
         self._keyed: dict[str, Job] = {}
         """The jobs that say that they have a dedup key."""
+        self.members: list[Job] = []
+        """The jobs that are in a flow."""
+        self.behind: set[tuple[str, str]] = set()
+        """Queues and ids of those that are blocked by their parents."""
 
     async def look(self) -> list[Finding]:
         for kind in ("delayed", "blocked", "until", *_ENDED.values(), *(f"own-{kind}" for kind in _ENDED.values())):
@@ -152,8 +162,10 @@ class _Queue:
         self._figures[STATE[record[:1]].value, job.name] += 1
         if job.options.dedup is not None:
             self._keyed[name] = job
-        if job.key is not None and job.state in _KEYED:
+        if job.key is not None and job.state in _KEYED and record[:8] != _BEHIND:
             self._by_key[job.key, job.state] += 1
+        if job.flow is not None:
+            self.members.append(job)
         found = []
         if _UNREADABLE in job.data_text + (job.result_text or "") and _UNREADABLE.encode() not in record:
             found.append(self._finding("its record is damaged: its data or result is no text", name))
@@ -168,6 +180,9 @@ class _Queue:
 
     def _in_its_place(self, id: bytes, record: bytes, job: Job) -> bool:
         state = job.state
+        if record[:8] == _BEHIND:
+            self.behind.add((self._name, job.id))
+            return id in self._places["blocked"]
         if state is JobState.BLOCKED:
             in_line = job.key is None or record[1:8] + id in self._lines_of_keys.get(job.key, ())
             return in_line and id in self._places["blocked"]

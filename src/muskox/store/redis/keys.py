@@ -36,6 +36,12 @@ comes last, so no two things share a key.
     {p}:dedup:Q          hash    dedup key → the job that had it last, and for how long
     {p}:dedup-look:Q     zset    the keys by when clear looks at them
     {p}:later:Q          hash    id → what is to be added when that job has ended
+    {p}:flows            hash    id → record of a flow or batch
+    {p}:flow-list, :flow-unended  zset  ids by a stamp of when they were made: all; those that have not ended
+    {p}:flow-over        zset    ids of ended ones of which no job is left, by their end
+    {p}:flow-jobs:FLOW   list    queue:id of its jobs, in the order of adding
+    {p}:followers        hash    1 or 2 and id of a flow → the job that follows it
+    {p}:nodes:FLOW       hash    who waits for whom, and how parents ended
     {p}:schedules        hash    name → schedule
     {p}:schedule-names   zset    their names in order
     {p}:due              zset    names of those that are not paused by the next moment

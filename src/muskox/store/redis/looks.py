@@ -13,6 +13,7 @@ from muskox.core.errors import OptionError
 from muskox.core.job import JobState
 from muskox.core.limits import NO_LIMITS
 from muskox.store.protocol import LogLine, NameCount, QueueCounts, Standing, WorkerRecord
+from muskox.store.redis.flows import read_parents
 from muskox.store.redis.ids import long, packable
 from muskox.store.redis.limits import key_state, queue_limits
 from muskox.store.redis.records import Reader
@@ -45,7 +46,7 @@ def standing(queue: str, id: str, answer: Sequence[Any]) -> Standing | None:
     """Where a job stands from the answer of `standing.lua`."""
     if not answer:
         return None
-    record, now, paused, higher, earlier, lease_until, shown, key, holders = answer
+    record, now, paused, higher, earlier, lease_until, shown, key, holders, parents = answer
     limits = queue_limits(queue, now, shown) if shown else None
     return Standing(
         Reader(queue).job(id, record),
@@ -57,6 +58,7 @@ def standing(queue: str, id: str, answer: Sequence[Any]) -> Standing | None:
         limits,
         key_state(NO_LIMITS if limits is None else limits.limits, key) if key else None,
         tuple(map(long, holders)),
+        tuple(read_parents(parents)),
     )
 
 

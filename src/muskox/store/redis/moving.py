@@ -34,7 +34,7 @@ def travelling(one: Packed) -> tuple[Any, ...]:
         job.name, job.priority, job.added_us, job.attempts or 0, -1 if stalls is None else stalls,
         options_text(job.options), job.attempt, job.stalls, job.releases, job.started_us or 0, "", job.due_us or 0,
         job.ended_us or 0, one.clear_us or 0, 0, job.progress_text or "", failure_text(job.failure),
-        job.steps_text or "", job.key or "",
+        job.steps_text or "", job.key or "", "",
     )  # fmt: skip
     lines = [part for line in one.lines for part in (line.at_us, line.text)]
     letter = LETTER[job.state]

@@ -18,7 +18,18 @@ from muskox.core.twins import is_awaited
 from muskox.store.protocol import Added
 from muskox.store.redis.ids import longs, short, shorts
 
-__all__ = ["LETTER", "STATE", "Reader", "added", "events", "failure_text", "groups", "options_text", "packed"]
+__all__ = [
+    "LETTER",
+    "STATE",
+    "Reader",
+    "added",
+    "events",
+    "failure_text",
+    "groups",
+    "options_text",
+    "packed",
+    "read_failure",
+]
 
 STATE = {
     b"W": JobState.WAITING,
@@ -64,6 +75,7 @@ class _Head(msgspec.Struct, array_like=True, gc=False):
     failure: str = ""
     steps: str = ""
     key: str = ""
+    flow: str = ""
 
 
 _head = msgspec.msgpack.Decoder(_Head)
@@ -85,7 +97,7 @@ class Reader:
         if found is None:
             head = _head.decode(text)
             options = _read_options(head.options)
-            found = self._heads[text] = head, options, head.key != "" or is_awaited(options)
+            found = self._heads[text] = head, options, head.key + head.flow != "" or is_awaited(options)
         head, options, tied = found
         lease = None
         if record[0] == _ACTIVE:
@@ -100,8 +112,8 @@ class Reader:
             id, self._queue, head.name, STATE[record[:1]], head.priority, data,
             head.attempt, head.attempts or None, head.stalls, head.releases, options, head.added, head.due or None,
             head.started or None, head.ended or None, head.progress or None,
-            result or None, _read_failure(head.failure) if head.failure else None,
-            head.worker if lease is not None else None, lease, head.steps or None, head.key or None,
+            result or None, read_failure(head.failure) if head.failure else None,
+            head.worker if lease is not None else None, lease, head.steps or None, head.key or None, head.flow or None,
         )  # fmt: skip
 
     def clear_at(self, record: bytes) -> int | None:
@@ -121,7 +133,8 @@ def _read_options(text: str) -> Options:
         return NO_OPTIONS
 
 
-def _read_failure(text: str) -> Failure:
+def read_failure(text: str) -> Failure:
+    """A failure from the text that is kept."""
     try:
         return _failure.decode(text)
     except msgspec.DecodeError as error:
@@ -166,8 +179,8 @@ def _ties(job: NewJob) -> tuple[Any, ...]:
     return (job.key or "",)
 
 
-def added(jobs: Sequence[NewJob], answer: Sequence[Any]) -> list[Added]:
-    """The answers to new jobs from that of `add.lua`."""
+def added(jobs: Sequence[NewJob], answer: Sequence[Any], flow: str | None = None) -> list[Added]:
+    """The answers to new jobs from that of `add.lua`; `flow` is where they join, if anywhere."""
     now, blocked, told = answer
     known, held = dict(zip(told[::2], told[1::2], strict=True)), frozenset(blocked)
     answers = []
@@ -182,7 +195,7 @@ def added(jobs: Sequence[NewJob], answer: Sequence[Any]) -> list[Added]:
                 Job(
                     job.id, job.queue, job.name, state, job.priority,
                     job.data, 0, job.options.attempts, 0, 0, job.options, now,
-                    now + int(job.delay * 1_000_000) if delayed else None, key=job.key,
+                    now + int(job.delay * 1_000_000) if delayed else None, key=job.key, flow=flow,
                 ),
                 True,
             )

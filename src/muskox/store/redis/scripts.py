@@ -15,15 +15,17 @@ import msgspec
 __all__ = ["NAMES", "Script", "script"]
 
 NAMES = (
-    "add", "add_once", "adopt", "annotate", "beat", "cancel", "claim", "clear", "counts", "events", "find", "fire",
-    "hold", "keys", "limit", "limit_key", "limits",
-    "listen", "pack", "pause", "promote", "promote_due", "publish", "put_schedules", "recover", "remove", "renew",
-    "retry", "schedules", "settle", "standing", "update",
+    "add", "add_once", "adopt", "annotate", "beat", "branch", "cancel", "cancel_flow", "claim", "clear", "close_flow",
+    "counts", "events", "find", "fire", "flow_jobs", "flows", "grow", "hold", "keys", "limit", "limit_key", "limits",
+    "listen", "pack", "parents", "pause", "promote", "promote_due", "publish", "put_schedules", "recover", "remove",
+    "renew", "retry", "retry_flow", "schedules", "settle", "standing", "update",
 )  # fmt: skip
 """All steps there are."""
 
 _MAY_GROW = "\n-- May run without memory to spare"
 _NEEDS = re.compile(r"^-- needs  (\w+)$", re.MULTILINE)
+_GIVES = re.compile(r"^-- gives  ([\w, ]+)$", re.MULTILINE)
+"""What other parts may use of one; all else is its own, since a script has no more than 200 local names."""
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -38,7 +40,7 @@ class Script(msgspec.Struct, frozen=True):
 def script(name: str, flags: bool) -> Script:
     """The step of that name; `flags` where the server reads the first line of a script (from 7.0 on)."""
     body = _read(name)
-    parts = [_read("base"), *(_read(needed) for needed in _NEEDS.findall(body)), body]
+    parts = [_read("base"), *(_part(needed) for needed in _NEEDS.findall(body)), body]
     may_grow, only_looks = _MAY_GROW in body, "\n-- Writes nothing" in body
     first = ""
     if flags:
@@ -49,6 +51,12 @@ def script(name: str, flags: bool) -> Script:
         first = "redis.call('DEL', KEYS[1] .. '-nothing')\n"
     text = (first + "\n".join(parts)).encode()
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
+
+
+def _part(name: str) -> str:
+    text = _read(name)
+    given = _GIVES.findall(text)
+    return f"local {', '.join(given)}\ndo\n{text}\nend" if given else text
 
 
 def _read(name: str) -> str:

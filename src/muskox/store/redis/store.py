@@ -38,6 +38,7 @@ from muskox.store.protocol import (
 )
 from muskox.store.redis import dedup, looks, moving, schedules, settle
 from muskox.store.redis.audit import audit
+from muskox.store.redis.flows import FLOW_KEPT_US, FlowSteps
 from muskox.store.redis.hub import EVENTS, Hub
 from muskox.store.redis.ids import Seen, long, packable, short
 from muskox.store.redis.limits import LimitSteps
@@ -63,7 +64,7 @@ def connect(url: str, world: World) -> RedisStore:
     return RedisStore(parse(url), world)
 
 
-class RedisStore(LimitSteps):
+class RedisStore(LimitSteps, FlowSteps):
     """A store on a Redis or Valkey server. Belongs to the event loop in which it is opened."""
 
     traits = Traits(loop_bound=True, within=False)
@@ -172,7 +173,7 @@ class RedisStore(LimitSteps):
 
     async def clear(self, rules: Mapping[str, Retention], *, limit: int = 1000) -> int:
         own = {queue: _rule(rule) for queue, rule in rules.items()}
-        return int(await self._step("clear", (limit, own, _rule(Retention()))))
+        return int(await self._step("clear", (limit, own, _rule(Retention()), FLOW_KEPT_US)))
 
     # --- by hand -----------------------------------------------------------------
 

@@ -2,12 +2,14 @@
 
 -- Store jobs that are alike, in their order; a known id is left as it is. `group` is queue, name, priority, delay in µs
 -- (-1: none), attempts, max_stalls, options, ids, data. Jobs are numbered on from `number`, and `known` is given number
--- and record of each whose id was known. Gives the number of the last.
-local function add_alike(group, number, known)
+-- and record of each whose id was known. `joins` is the flow that they join (flow), if any, and is given the ids of those
+-- that were stored (ids). Gives the number of the last.
+local function add_alike(group, number, known, joins)
   local queue, name, priority, delay, ids, data = group[1], group[2], group[3], group[4], group[8], group[9]
   local jobs, delayed, size = P .. 'jobs:' .. queue, delay >= 0, #ids
   local head = { name, priority, now, group[5], group[6], group[7] }
   if delayed then head[DUE] = now + delay end
+  if joins then head[FLOW] = joins.flow end
   local text, line = middle(write_head(head), ''), line_of(head)
   local new, seen, is_new_line = {}, {}, false
   for first = 1, size, CHUNK do
@@ -51,6 +53,7 @@ local function add_alike(group, number, known)
       end
     end
   end
+  if joins then joins.ids = new end
   if #new > 0 then
     count(queue, name, nil, delayed and 'D' or 'W', #new)
     tell(queue, delayed and 'delayed' or 'waiting', new, name, 0)
@@ -65,11 +68,12 @@ end
 
 -- The same of jobs that concern others: beside all that, `group` has the ties of each job, which is its key ("": none).
 -- `held` is given the number of each that is blocked.
-local function add_tied(group, number, known, held)
+local function add_tied(group, number, known, held, joins)
   local queue, name, priority, delay, ids, data, ties = group[1], group[2], group[3], group[4], group[8], group[9], group[10]
   local jobs, told = P .. 'jobs:' .. queue, { D = {}, W = {}, B = {} }
   local head = { name, priority, now, group[5], group[6], group[7] }
   if delay >= 0 then head[DUE] = now + delay end
+  if joins then head[FLOW] = joins.flow end
   for i, id in ipairs(ids) do
     local v = call('HGET', jobs, id)
     if v then
@@ -85,6 +89,7 @@ local function add_tied(group, number, known, held)
       end
       call('HSET', jobs, id, state .. place .. middle(write_head(head), '') .. data[i])
       if state == 'B' then held[#held + 1] = number + i end
+      if joins then joins.ids[#joins.ids + 1] = id end
       told[state][#told[state] + 1] = id
     end
   end

@@ -31,7 +31,7 @@ local TRIMMED_EACH = 100
 
 local NAME, PRIORITY, ADDED, ATTEMPTS, MAX_STALLS, OPTIONS, ATTEMPT, STALLS, RELEASES = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local STARTED, WORKER, DUE, ENDED, CLEAR_AT, LAST, PROGRESS, FAILURE, STEPS = 10, 11, 12, 13, 14, 15, 16, 17, 18
-local KEY = 19
+local KEY, FLOW = 19, 20
 
 local NUMBER = { W = 0, D = 1, B = 2, A = 3, C = 4, F = 5, X = 6 }
 local ENDED_KEY = { C = 'completed:', F = 'failed:', X = 'cancelled:' }
@@ -101,7 +101,7 @@ end
 
 -- --- records ------------------------------------------------------------------------
 
-local EMPTY = { '', 0, 0, 0, -1, '', 0, 0, 0, 0, '', 0, 0, 0, 0, '', '', '', '' }
+local EMPTY = { '', 0, 0, 0, -1, '', 0, 0, 0, 0, '', 0, 0, 0, 0, '', '', '', '', '' }
 
 -- Packed without the fields at its end that say nothing; those that are not there say nothing too.
 local function write_head(head)

@@ -6,13 +6,15 @@
 -- needs  ties
 -- needs  adding
 -- needs  dedup
+-- needs  nodes
+-- needs  flowing
 -- ASKED  how many at most, then per queue with a rule of its own: µs and count for completed, the same for failed
---        and cancelled; last the rule for all others
+--        and cancelled; the rule for all others; last the µs for which flows are kept
 -- RETURNS  how many jobs
 -- May run without memory to spare.
 
 begin()
-local limit, rules, usual = ASKED[1], ASKED[2], ASKED[3]
+local limit, rules, usual, flows_kept = unpack(ASKED)
 local cleared = 0
 
 local function drop(queue, ids)
@@ -26,7 +28,9 @@ local function drop(queue, ids)
         call('ZREM', P .. 'own-' .. ended, id)
         call('ZREM', P .. 'until:' .. queue, id)
       end
-      count(queue, read_head(select(3, open_record(v)))[NAME], state, nil, 1)
+      local head = read_head(select(3, open_record(v)))
+      count(queue, head[NAME], state, nil, 1)
+      gone(head)
       call('HDEL', jobs, id)
       call('DEL', P .. 'log:' .. queue .. ':' .. id)
       cleared = cleared + 1
@@ -83,6 +87,7 @@ for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
   if cleared < limit then clear_state(queue, 'F', rule[3], rule[4]) end
   if cleared < limit then clear_state(queue, 'X', rule[3], rule[4]) end
 end
+clear_flows(now - flows_kept, limit)
 
 finish()
 return cleared

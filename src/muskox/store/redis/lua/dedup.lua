@@ -52,9 +52,9 @@ local function hold_key(queue, rule, id, added)
   call('ZADD', P .. 'dedup-look:' .. queue, math.max(now + DEDUP_LOOK, over), rule[1])
 end
 
-local function add_group(group, number, known, held)
-  if group[10] then return add_tied(group, number, known, held) end
-  return add_alike(group, number, known)
+local function add_group(group, number, known, held, joins)
+  if group[10] then return add_tied(group, number, known, held, joins) end
+  return add_alike(group, number, known, joins)
 end
 
 -- Take a job that nobody has begun with out of the place where it is, and forget it.

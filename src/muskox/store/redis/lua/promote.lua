@@ -5,13 +5,15 @@
 -- needs  buckets
 -- needs  keyed
 -- needs  ties
+-- needs  nodes
+-- needs  moving
 -- needs  walk
 -- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
 -- May run without memory to spare.
 
 begin()
-return move_all('waiting', function(id, head, data)
+return move_all('waiting', function(queue, id, head, data)
   head[DUE], head[LAST] = 0, 0
-  local state, place = arrive(QUEUE, id, head)
+  local state, place = arrive(queue, id, head)
   return seal(state, place, head, '', data)
 end)

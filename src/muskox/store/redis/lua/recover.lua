@@ -7,6 +7,8 @@
 -- needs  ties
 -- needs  adding
 -- needs  dedup
+-- needs  nodes
+-- needs  flowing
 -- ASKED  how many at most, stalls allowed where nobody said, µs of delay by number of stalls
 -- RETURNS  per job: queue, id, record, worker
 -- May run without memory to spare.

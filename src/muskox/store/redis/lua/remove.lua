@@ -5,15 +5,19 @@
 -- needs  buckets
 -- needs  keyed
 -- needs  ties
--- needs  walk
 -- needs  adding
 -- needs  dedup
+-- needs  nodes
+-- needs  flowing
+-- needs  moving
+-- needs  walk
 -- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)
 -- May run without memory to spare.
 
 begin()
-return move_all('removed', function(id, head)
-  end_window(QUEUE, id, head)
-  call('HDEL', JOBS, id)
-  call('DEL', P .. 'log:' .. QUEUE .. ':' .. id)
+return move_all('removed', function(queue, id, head)
+  end_window(queue, id, head)
+  call('HDEL', P .. 'jobs:' .. queue, id)
+  call('DEL', P .. 'log:' .. queue .. ':' .. id)
+  gone(head)
 end, add_later)

@@ -7,6 +7,8 @@
 -- needs  ties
 -- needs  adding
 -- needs  dedup
+-- needs  nodes
+-- needs  flowing
 -- ASKED  plain completions, per queue: queue, ids, results ("" for none) or false;
 --        then all else one by one: queue, kind, id, fence, µs to keep or wait (-1: not said), failure, result, what
 --        the fact says beside job and attempt (JSON), 1 when a failure counts as a stall,
@@ -114,6 +116,7 @@ local function end_job(queue, id, token, state, head, keep, result, data)
   if keep == 0 then
     call('HDEL', jobs, id)
     call('DEL', P .. 'log:' .. queue .. ':' .. id)
+    gone(head)
     return
   end
   head[ENDED], head[LAST] = now, 0

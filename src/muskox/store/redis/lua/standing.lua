@@ -4,16 +4,19 @@
 -- needs  leases
 -- needs  buckets
 -- needs  keyed
+-- needs  nodes
 -- needs  showing
 -- ASKED  queue, id, names of those before it or false for any, how many are counted of each kind at most
 -- RETURNS  nothing when it is not there; else record, now, 1 when the queue is paused, how many of higher priority and
 --          how many of the same but earlier (of a waiting one, of a blocked one of its key), the end of the lease (of an
 --          active one, else ""), and what showing.lua shows of its queue, where that has limits, and of its key, where it
---          has one, else false; the ids of active jobs of that key, by their start
+--          has one, else false; the ids of active jobs of that key, by their start; the parents of a
+--          blocked one that have not ended, as nodes.lua gives them
 -- Writes nothing.
 
 begin(true)
 local QUEUE, ID, NAMES, MOST = unpack(ASKED)
+local MOST_PARENTS = 10
 local JOBS = P .. 'jobs:' .. QUEUE
 local v = call('HGET', JOBS, ID)
 if not v then return {} end
@@ -53,14 +56,17 @@ if head[KEY] ~= '' then
   key, holders = show_key(ring.its[head[KEY]]), active_of_key()
 end
 
-if state == 'B' and head[KEY] ~= '' then
+if state == 'B' and place == BEHIND then
+  return { v, now, paused, 0, 0, '', limits, key, holders, parents_of(QUEUE, ID, head, true, MOST_PARENTS) }
+end
+if state == 'B' then
   local line, member = key_line(ring_of(QUEUE), head[KEY]), place .. ID
   local before = call('ZCOUNT', line, '-inf', format('(%d', -head[PRIORITY]))
   local earlier = (call('ZRANK', line, member) or before) - before
-  return { v, now, paused, math.min(before, MOST), math.min(earlier, MOST), '', limits, key, holders }
+  return { v, now, paused, math.min(before, MOST), math.min(earlier, MOST), '', limits, key, holders, {} }
 end
 if state ~= 'W' then
-  return { v, now, paused, 0, 0, state == 'A' and lease_end() or '', limits, key, holders }
+  return { v, now, paused, 0, 0, state == 'A' and lease_end() or '', limits, key, holders, {} }
 end
 
 local wanted
@@ -141,4 +147,4 @@ for i = 1, #open, 2 do
     end
   end
 end
-return { v, now, paused, math.min(higher, MOST), math.min(earlier, MOST), '', limits, key, holders }
+return { v, now, paused, math.min(higher, MOST), math.min(earlier, MOST), '', limits, key, holders, {} }

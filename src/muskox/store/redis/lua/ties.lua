@@ -1,13 +1,17 @@
 -- ties.lua · what the moves of one job mean for others; part of every step that moves jobs
 --
--- A job without a key concerns nobody else, and of it only `is_tied` is asked.
+-- A job without a key that is in no flow concerns nobody else, and of it only `is_tied` is asked.
 
 local FACT = { W = 'waiting', B = 'blocked', D = 'delayed' }
 
 -- Whether somebody waits for what becomes of a job.
 local function is_tied(head)
-  return head[KEY] ~= ''
+  return head[KEY] ~= '' or head[FLOW] ~= ''
 end
+
+-- The jobs of flows that have ended in this step, as `ended` was told, and by flow how many of its jobs were deleted;
+-- flowing.lua does before the step's end what that means.
+local ends, dropped = {}, {}
 
 -- Let a job wait that does not yet, or no longer: in its line, or behind others. Gives the state and the stamp for its
 -- record, which the caller writes; and the caller counts it and tells of it. `arrival` is since when it waits, nil: now.
@@ -33,4 +37,10 @@ end
 
 -- A tied job has ended, and that is written: `to` is its state, or nil where it was deleted before it had ended.
 local function ended(queue, id, head, to, result)
+  if head[FLOW] ~= '' then ends[#ends + 1] = { queue, id, head, to, result } end
+end
+
+-- A job is deleted, in whatever state.
+local function gone(head)
+  if head[FLOW] ~= '' then dropped[head[FLOW]] = (dropped[head[FLOW]] or 0) + 1 end
 end

@@ -1,4 +1,4 @@
--- walk.lua · for steps made by hand: the jobs of a selection, and leaving the place where a job is
+-- walk.lua · for steps made by hand: the jobs of a selection
 -- ASKED  queue, ids or false, states as letters, names or false, how many at most, where to go on: state, source
 --        and how many of it were passed over (1, 1, 0 at first)
 -- It is read after base.lua and does nothing by itself.
@@ -115,64 +115,12 @@ local function matching()
   return found, at <= #STATES and #found < LIMIT and { at, source, passed } or {}
 end
 
-local left_lines = {}
-
--- Take a job out of the place where its state keeps it.
-local function leave(id, v, head)
-  local state, place = sub(v, 1, 1), sub(v, 2, 8)
-  if is_tied(head) then left(QUEUE, id, head, state) end
-  if state == 'W' then
-    local line = line_of(head)
-    call('ZREM', P .. 'early:' .. QUEUE .. ':' .. line, place .. id)
-    left_lines[line] = true
-  elseif state == 'D' then
-    call('ZREM', P .. 'delayed:' .. QUEUE, id)
-  elseif state == 'B' then
-    call('ZREM', P .. 'blocked:' .. QUEUE, id)
-    if head[KEY] ~= '' then leave_key_line(QUEUE, id, head, place) end
-  elseif state == 'A' then
-    call('ZREM', P .. 'leases:' .. QUEUE, place .. id)
-    leave_claim(QUEUE, seven(head[LAST]), 1)
-  else
-    local ended = ENDED_KEY[state] .. QUEUE
-    if call('ZREM', P .. ended, id) == 0 then
-      call('ZREM', P .. 'own-' .. ended, id)
-      call('ZREM', P .. 'until:' .. QUEUE, id)
-    end
-  end
-end
-
--- Move every job of the selection by `move`, which gives its new record and is given id, head, data and record;
--- tell of it as `kind`, or as blocked, and give how many were moved and where to go on. `after` is called with the
--- queue and the ids.
-local function move_all(kind, move, after)
+-- Move every job of the selection, as move_jobs in moving.lua does, and give how many were moved and where to go on.
+-- `before` is called with the queue and the jobs found.
+local function move_all(kind, move, after, before)
   local found, position = matching()
-  local told, over = {}, {}
-  for _, pair in ipairs(found) do
-    local id, v = pair[1], pair[2]
-    local state, _, text, _, data = open_record(v)
-    local head = read_head(text)
-    leave(id, v, head)
-    local moved = move(id, head, data, v)
-    local target = moved and sub(moved, 1, 1) or nil
-    count(QUEUE, head[NAME], state, target, 1)
-    if moved then call('HSET', JOBS, id, moved) end
-    if is_tied(head) and not ENDED_KEY[state] and (not target or ENDED_KEY[target]) then
-      over[#over + 1] = { id, head, target }
-    end
-    local fact = target == 'B' and 'blocked' or kind
-    local its = told[fact]
-    if not its then its = { ids = {}, names = {}, attempts = {} }; told[fact] = its end
-    local at = #its.ids + 1
-    its.ids[at], its.names[at], its.attempts[at] = id, head[NAME], head[ATTEMPT]
-  end
-  for line in pairs(left_lines) do trim_line(QUEUE, line) end
-  for _, fact in ipairs({ kind, 'blocked' }) do
-    local its = told[fact]
-    if its then tell(QUEUE, fact, its.ids, its.names, its.attempts) end
-  end
-  for _, its in ipairs(over) do ended(QUEUE, its[1], its[2], its[3], '') end
-  if after and told[kind] then after(QUEUE, told[kind].ids) end
+  if before then before(QUEUE, found) end
+  move_jobs(QUEUE, found, kind, move, after)
   finish()
   return { #found, position[1] or 0, position[2] or 0, position[3] or 0 }
 end

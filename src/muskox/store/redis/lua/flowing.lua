@@ -1,0 +1,319 @@
+-- flowing.lua · what the ends of jobs mean to their flows: figures, children, and the jobs that follow; part of steps
+-- that end jobs, delete them, or let them run again
+-- gives  flow_of, keep_flow, flow_jobs_key, tell_later, fall, failure_by, wait_behind, end_flows, clear_flows, long
+-- gives  cancel_job, take_all_back, retry_job
+--
+-- The hash `flows` has a record of each flow and batch, a msgpack array of the fields that FLOW_FIELDS names; `here` is how
+-- many of its jobs are still there, `trimmed` how many of its list of jobs (queue:id in the order of adding) were dropped
+-- from the front. No job before the place `cancel` of that list can be cancelled, none before `retry` be retried.
+-- The hash `followers` has under 1 or 2 and the id of a flow the job that follows when all were completed, or all have
+-- ended: a group as add.lua has it, and its dedup rule or false.
+-- Ended ones of which no job is left are in `flow-over` by the moment of their end.
+
+local FLOW_FIELDS = {
+  'is_batch', 'is_open', 'is_stopped', 'total', 'C', 'F', 'X', 'ended', 'added', 'stamp', 'here', 'trimmed', 'cancel',
+  'retry', 'completed', 'settled', 'completed_added', 'settled_added', 'numbers',
+}
+local flows, flow_list = {}, {}
+local fallen, told_of = {}, {}
+
+function keep_flow(its)
+  if not flows[its.id] then flow_list[#flow_list + 1] = its end
+  flows[its.id] = its
+  return its
+end
+
+-- The record of a flow, nil where there is none.
+function flow_of(id)
+  if flows[id] then return flows[id] end
+  local kept = call('HGET', P .. 'flows', id)
+  if not kept then return nil end
+  local its = { id = id }
+  for place, value in ipairs(unpack_text(kept)) do its[FLOW_FIELDS[place]] = value end
+  return keep_flow(its)
+end
+
+function flow_jobs_key(id)
+  return P .. 'flow-jobs:' .. id
+end
+
+-- Remember a fact about a job of any queue, to be told with others.
+function tell_later(queue, kind, id, head, extra)
+  local key = queue .. ':' .. kind
+  local its = told_of[key]
+  if not its then
+    its = { queue = queue, kind = kind, ids = {}, names = {}, attempts = {}, extras = {} }
+    told_of[key], told_of[#told_of + 1] = its, its
+  end
+  local at = #its.ids + 1
+  its.ids[at], its.names[at], its.attempts[at], its.extras[at] = id, head[NAME], head[ATTEMPT], extra
+end
+
+local function tell_all()
+  for _, its in ipairs(told_of) do
+    tell(its.queue, its.kind, its.ids, its.names, its.attempts, #its.extras > 0 and its.extras or nil)
+  end
+  told_of = {}
+end
+
+-- --- children -------------------------------------------------------------------------
+
+-- The id as it was given; see ids.py.
+function long(id)
+  if byte(id, 1) ~= 255 then return id end
+  local digits = string.gsub(sub(id, 2), '.', function(one) return format('%02x', byte(one)) end)
+  return format('%s-%s-%s-%s-%s', sub(digits, 1, 8), sub(digits, 9, 12), sub(digits, 13, 16), sub(digits, 17, 20), sub(digits, 21))
+end
+
+-- The first `most` letters of a text in UTF-8.
+local function cut(text, most)
+  local letters = 0
+  for at = 1, #text do
+    local one = byte(text, at)
+    if one < 128 or one >= 192 then
+      letters = letters + 1
+      if letters > most then return sub(text, 1, at - 1) end
+    end
+  end
+  return text
+end
+
+-- Why a child fails: as `parent_failure` in core/flows.py says it.
+function failure_by(node, state, failure, is_removed)
+  local why = is_removed and 'was removed before it ended' or 'was cancelled'
+  if state == 'F' then
+    local is_read, its = pcall(cjson.decode, failure)
+    local said = is_read and its.message or ''
+    if is_read and (its.type or '') ~= '' then said = its.type .. ': ' .. said end
+    why = failure == '' and 'failed' or 'failed: ' .. said
+  end
+  local said = cut(format('its parent %s in queue %s ', long(node.id), node.queue) .. why, 1000)
+  return cjson.encode({ kind = 'parent', type = 'ParentFailed', message = said })
+end
+
+-- A job that was blocked by its parents comes to wait.
+local function release(its, node)
+  local queue, id = node.queue, node.id
+  local _, _, text, _, data = open_record(call('HGET', P .. 'jobs:' .. queue, id))
+  local head, state, place = read_head(text), 'D', BEHIND
+  leave_parents(its, node)
+  if node.delay > 0 then
+    head[DUE] = now + node.delay
+    call('ZADD', P .. 'delayed:' .. queue, head[DUE], id)
+  else
+    state, place = arrive(queue, id, head)
+  end
+  call('HSET', P .. 'jobs:' .. queue, id, seal(state, place, head, '', data))
+  count(queue, head[NAME], 'B', state, 1)
+  tell_later(queue, FACT[state], id, head)
+end
+
+-- A job that was blocked by its parents ends because of one of them.
+function fall(its, node, failure)
+  local queue, id = node.queue, node.id
+  local _, _, text, _, data = open_record(call('HGET', P .. 'jobs:' .. queue, id))
+  local head, state = read_head(text), flow_of(its.flow).is_stopped and 'X' or 'F'
+  leave_parents(its, node)
+  head[ENDED] = now
+  if state == 'F' then head[FAILURE] = failure else end_window(queue, id, head) end
+  call('ZADD', P .. ENDED_KEY[state] .. queue, now, id)
+  call('HSET', P .. 'jobs:' .. queue, id, seal(state, BEHIND, head, '', data))
+  count(queue, head[NAME], 'B', state, 1)
+  tell_later(queue, state == 'F' and 'failed' or 'cancelled', id, head, state == 'F' and failure or nil)
+  ended(queue, id, head, state, '')
+  fallen[queue] = fallen[queue] or {}
+  table.insert(fallen[queue], id)
+end
+
+local function tell_children(its, node, state, failure, is_removed)
+  local why
+  each_edge(its, node, 'c', function(child, meaning)
+    local waits = call('HGET', its.key, 'w' .. child.number)
+    if not waits then return end
+    if state ~= 'C' and meaning == 'fail' then
+      why = why or failure_by(node, state, failure, is_removed)
+      fall(its, child, why)
+    elseif tonumber(waits) <= 1 then
+      release(its, child)
+    else
+      call('HINCRBY', its.key, 'w' .. child.number, -1)
+    end
+  end)
+end
+
+-- Write down how a job ended, `to` nil: it was deleted before, and tell those that wait for it.
+local function note_end(queue, id, head, to, result)
+  local flow, state = flow_of(head[FLOW]), to or 'X'
+  if not flow then return end
+  flow[state], flow.is_changed = flow[state] + 1, true
+  if state ~= 'C' then flow.retry = 0 end
+  if flow.is_batch then return end
+  local its = nodes_of(flow.id)
+  local number = number_in(its, queue, id)
+  local node = number and node_in(its, number)
+  if not node then return end
+  local failure = to == 'F' and head[FAILURE] or ''
+  node.state = state
+  change_node(its, node)
+  if result ~= '' or failure ~= '' then call('HSET', its.key, 'o' .. number, pack({ result, failure })) end
+  if node.children > 0 then tell_children(its, node, state, failure, not to) end
+end
+
+-- --- running again --------------------------------------------------------------------
+
+-- An ended job is about to run again: blocked children wait for it too.
+local function take_back(queue, id, head, state)
+  local flow = flow_of(head[FLOW])
+  if not flow then return end
+  flow[state], flow.cancel, flow.is_changed = flow[state] - 1, 0, true
+  if flow.is_batch then return end
+  local its = nodes_of(flow.id)
+  local number = number_in(its, queue, id)
+  local node = number and node_in(its, number)
+  if not node or node.state == '' then return end
+  node.state = ''
+  change_node(its, node)
+  call('HDEL', its.key, 'o' .. number)
+  each_edge(its, node, 'c', function(child)
+    if call('HEXISTS', its.key, 'w' .. child.number) == 1 then call('HINCRBY', its.key, 'w' .. child.number, 1) end
+  end)
+end
+
+-- Note that a job waits for so many parents, whose record the caller writes.
+function wait_behind(its, node, number, added)
+  call('HSET', its.key, 'w' .. node.number, number)
+  call('ZADD', P .. 'blocked:' .. node.queue, added, node.id)
+end
+
+-- Block a job that is to run again if it has parents that have not ended; whether it did.
+local function block_behind(queue, id, head)
+  local flow = head[FLOW] ~= '' and flow_of(head[FLOW])
+  if not flow or flow.is_batch then return false end
+  local its = nodes_of(flow.id)
+  local number = number_in(its, queue, id)
+  local unended = number and unended_parents(its, node_in(its, number)) or 0
+  if unended > 0 then wait_behind(its, its.by_number[number], unended, head[ADDED]) end
+  return unended > 0
+end
+
+-- --- the flow as a whole --------------------------------------------------------------
+
+local function add_follower(kind, id)
+  local kept = call('HGET', P .. 'followers', kind .. id)
+  if not kept then return end
+  local group, rule = unpack(unpack_text(kept))
+  if rule then add_once(group, rule, 0, {}) else add_group(group, 0, {}, {}) end
+end
+
+-- Note the end of a flow, and what has followed it.
+local function end_flow(its)
+  its.ended = now
+  call('ZREM', P .. 'flow-unended', its.id)
+  if its.C == its.total and not its.completed_added then
+    its.completed_added = true
+    add_follower(1, its.id)
+  end
+  if not its.settled_added then
+    its.settled_added = true
+    add_follower(2, its.id)
+  end
+end
+
+-- Drop the front of a flow's list of jobs as far as they have gone, of which there are `dropped` more.
+local function trim_flow_jobs(its, dropped)
+  local list, gone_by = flow_jobs_key(its.id), 0
+  if its.here <= 0 then
+    gone_by = call('LLEN', list)
+  else
+    for _ = 1, 2 * dropped do
+      local queue, id = string.match(call('LINDEX', list, gone_by) or '', '^([^:]*):(.*)$')
+      if not queue or call('HEXISTS', P .. 'jobs:' .. queue, id) == 1 then break end
+      gone_by = gone_by + 1
+    end
+  end
+  if gone_by > 0 then call('LTRIM', list, gone_by, -1) end
+  its.trimmed = its.trimmed + gone_by
+end
+
+local function write_flow(its)
+  if its.is_open or its.total > its.C + its.F + its.X then
+    if its.ended > 0 then call('ZADD', P .. 'flow-unended', its.stamp, its.id) end
+    its.ended = 0
+  elseif its.ended == 0 then
+    end_flow(its)
+  end
+  if its.ended > 0 and its.here <= 0 then
+    call('ZADD', P .. 'flow-over', its.ended, its.id)
+  elseif its.here <= 0 then
+    call('ZREM', P .. 'flow-over', its.id)
+  end
+  local kept = {}
+  for place, field in ipairs(FLOW_FIELDS) do kept[place] = its[field] end
+  call('HSET', P .. 'flows', its.id, pack(kept))
+  its.is_changed = false
+end
+
+-- Do what the ends of jobs in this step mean.
+function end_flows()
+  local at = 1
+  while ends[at] do
+    note_end(unpack(ends[at], 1, 5))
+    at = at + 1
+  end
+  ends = {}
+  tell_all()
+  for queue, ids in pairs(fallen) do add_later(queue, ids) end
+  fallen = {}
+  keep_nodes()
+  for id, number in pairs(dropped) do
+    local its = flow_of(id)
+    if its then
+      its.here, its.is_changed = its.here - number, true
+      trim_flow_jobs(its, number)
+    end
+  end
+  dropped = {}
+  for _, its in ipairs(flow_list) do
+    if its.is_changed then write_flow(its) end
+  end
+end
+table.insert(endings, 1, end_flows)
+
+-- Delete flows that ended before a moment and have no job left.
+function clear_flows(before, limit)
+  end_flows()
+  for _, id in ipairs(call('ZRANGEBYSCORE', P .. 'flow-over', '-inf', format('%.0f', before), 'LIMIT', 0, limit)) do
+    call('HDEL', P .. 'flows', id)
+    call('HDEL', P .. 'followers', '1' .. id, '2' .. id)
+    call('UNLINK', P .. 'nodes:' .. id, flow_jobs_key(id))
+    call('ZREM', P .. 'flow-over', id)
+    call('ZREM', P .. 'flow-list', id)
+  end
+end
+
+-- --- by hand --------------------------------------------------------------------------
+
+-- End a job that has not ended; gives its new record.
+function cancel_job(queue, id, head, data)
+  end_window(queue, id, head)
+  head[ENDED], head[DUE], head[LAST] = now, 0, 0
+  call('ZADD', P .. 'cancelled:' .. queue, now, id)
+  return seal('X', BEHIND, head, '', data)
+end
+
+-- Jobs with their records, which ended, are about to be retried.
+function take_all_back(queue, found)
+  for _, pair in ipairs(found) do
+    local head = read_head(select(3, open_record(pair[2])))
+    if head[FLOW] ~= '' then take_back(queue, pair[1], head, sub(pair[2], 1, 1)) end
+  end
+end
+
+-- Let a job that ended run again, with one more attempt; gives its new record.
+function retry_job(queue, id, head, data)
+  if head[ATTEMPT] >= math.max(head[ATTEMPTS], 1) then head[ATTEMPTS] = head[ATTEMPT] + 1 end
+  head[STALLS], head[ENDED], head[CLEAR_AT], head[LAST], head[DUE] = 0, 0, 0, 0, 0
+  if block_behind(queue, id, head) then return seal('B', BEHIND, head, '', data) end
+  local state, place = arrive(queue, id, head)
+  return seal(state, place, head, '', data)
+end
