@@ -5,6 +5,7 @@ How a key is kept is told on top of `lua/keyed.lua`.
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Mapping
 
@@ -32,14 +33,18 @@ class _Own(msgspec.Struct, array_like=True):
     size: int
 
 
-class _Key(msgspec.Struct, array_like=True):
+class _More(msgspec.Struct, array_like=True):
+    empty: float = 0
+    hold: float = 0
+    own: _Own | bool = False
+
+
+class _Key(msgspec.Struct):
     open: int = 0
     active: int = 0
     blocked: int = 0
     listed: int = 0
-    empty: float = 0
-    hold: float = 0
-    own: _Own | bool = False
+    own: _Own | None = None
 
 
 class _Rule(msgspec.Struct, array_like=True):
@@ -53,7 +58,8 @@ class _Rule(msgspec.Struct, array_like=True):
     key_concurrency: int = 0
 
 
-_key = msgspec.msgpack.Decoder(_Key)
+_FIGURES = struct.Struct(">IIIB")
+_more = msgspec.msgpack.Decoder(_More)
 _rule = msgspec.msgpack.Decoder(_Rule)
 
 
@@ -72,9 +78,9 @@ class Kept(msgspec.Struct):
 def compare(kept: Kept, lines: BlockedLines, real: KeyCounts, active: int) -> list[str]:
     """What does not fit, in words; `real` is counted from the jobs, and `active` how many of them run."""
     try:
-        keys = {key.decode(): _key.decode(record) for key, record in kept.keys.items()}
+        keys = {key.decode(): _read_key(record) for key, record in kept.keys.items()}
         rule = _rule.decode(kept.rule) if kept.rule else _Rule()
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, struct.error) as error:
         return [f"its limits or a key's record is damaged: {error}"]
     found = [] if kept.names == kept.keys.keys() else ["its keys are not those by whose names they are found"]
     for key in keys.keys() | {key for key, _ in real}:
@@ -82,6 +88,12 @@ def compare(kept: Kept, lines: BlockedLines, real: KeyCounts, active: int) -> li
     if (kept.active is None) != (rule.concurrency == 0) or kept.active not in (None, active):
         found.append(f"{kept.active} jobs are said to run under its limit, {active} do")
     return found
+
+
+def _read_key(record: bytes) -> _Key:
+    more = _more.decode(record[_FIGURES.size :]) if len(record) > _FIGURES.size else _More()
+    waiting, active, blocked, listed = _FIGURES.unpack_from(record)
+    return _Key(waiting, active, blocked, listed, more.own if isinstance(more.own, _Own) else None)
 
 
 def _compare_key(key: str, its: _Key, rule: _Rule, kept: Kept, lines: BlockedLines, real: KeyCounts) -> list[str]:
@@ -106,7 +118,7 @@ def _compare_key(key: str, its: _Key, rule: _Rule, kept: Kept, lines: BlockedLin
 def _may_stand(its: _Key, rule: _Rule) -> bool:
     """Whether more of a key may stand in line by now, or by some moment."""
     weight, concurrency, interval, size = 1, rule.key_concurrency, rule.key_interval, rule.key_size
-    if isinstance(its.own, _Own):
+    if its.own is not None:
         weight = its.own.weight
         concurrency = concurrency if its.own.concurrency < 0 else its.own.concurrency
         interval, size = (interval, size) if its.own.interval < 0 else (its.own.interval, its.own.size)

@@ -12,7 +12,7 @@ from muskox.core.life import Complete, Fail, Settlement
 from muskox.core.twins import fold, gone
 from muskox.store.protocol import Added
 from muskox.store.redis.ids import long, packable
-from muskox.store.redis.records import Reader, added, groups
+from muskox.store.redis.records import AWAITED, Reader, added, groups
 
 __all__ = ["Adding", "ended", "rule"]
 
@@ -64,7 +64,9 @@ class Adding:
 
 
 def ended(settlements: Sequence[Settlement]) -> list[tuple[str, list[bytes | str]]]:
-    """The jobs that somebody waits for and that these settlements end, by queue."""
-    leases: list[Lease] = [one.lease for one in settlements if one.lease.tied and isinstance(one, Complete | Fail)]
+    """The jobs that something is to be added after and that these settlements end, by queue."""
+    leases: list[Lease] = [
+        one.lease for one in settlements if one.lease.row == AWAITED and isinstance(one, Complete | Fail)
+    ]
     queues = dict.fromkeys(lease.queue for lease in leases)
     return [(queue, [packable(one.job_id) for one in leases if one.queue == queue]) for queue in queues]

@@ -19,6 +19,7 @@ from muskox.store.protocol import Added
 from muskox.store.redis.ids import longs, short, shorts
 
 __all__ = [
+    "AWAITED",
     "LETTER",
     "STATE",
     "Reader",
@@ -53,6 +54,10 @@ _json = msgspec.json.Encoder()
 _raw = msgspec.Raw
 
 _ACTIVE = 65
+_KEY_MARK = 193
+
+AWAITED = 1
+"""The `row` of a lease for whose end something is kept that is to be added then."""
 
 
 class _Head(msgspec.Struct, array_like=True, gc=False):
@@ -75,6 +80,7 @@ class _Head(msgspec.Struct, array_like=True, gc=False):
     failure: str = ""
     steps: str = ""
     key: str = ""
+    """Not here: it stands before the array."""
     flow: str = ""
 
 
@@ -86,23 +92,26 @@ class Reader:
 
     def __init__(self, queue: str) -> None:
         self._queue = queue
-        self._heads: dict[bytes, tuple[_Head, Options, bool]] = {}
+        self._heads: dict[bytes, tuple[_Head, Options, int]] = {}
 
     def job(self, id: str, record: bytes) -> Job:
         """The job that a record tells of."""
         head_ends = 15 + int.from_bytes(record[8:11], "big")
         data_begins = head_ends + int.from_bytes(record[11:15], "big")
-        text = record[15:head_ends]
+        key, text = None, record[15:head_ends]
+        if record[15] == _KEY_MARK:
+            key, text = _split(text)
         found = self._heads.get(text)
         if found is None:
             head = _head.decode(text)
             options = _read_options(head.options)
-            found = self._heads[text] = head, options, head.key + head.flow != "" or is_awaited(options)
-        head, options, tied = found
+            found = self._heads[text] = head, options, AWAITED if is_awaited(options) else 0
+        head, options, awaited = found
         lease = None
         if record[0] == _ACTIVE:
             token = int.from_bytes(record[1:8], "big")
-            lease = Lease(self._queue, id, token, head.name, head.attempt, 0, tied)
+            tied = awaited != 0 or key is not None or head.flow != ""
+            lease = Lease(self._queue, id, token, head.name, head.attempt, awaited, tied)
         try:
             result, data = record[head_ends:data_begins].decode(), record[data_begins:].decode()
         except UnicodeDecodeError:
@@ -113,12 +122,19 @@ class Reader:
             head.attempt, head.attempts or None, head.stalls, head.releases, options, head.added, head.due or None,
             head.started or None, head.ended or None, head.progress or None,
             result or None, read_failure(head.failure) if head.failure else None,
-            head.worker if lease is not None else None, lease, head.steps or None, head.key or None, head.flow or None,
+            head.worker if lease is not None else None, lease, head.steps or None, key, head.flow or None,
         )  # fmt: skip
 
     def clear_at(self, record: bytes) -> int | None:
         """When the job of a record is cleared, if it has a time of its own."""
-        return _head.decode(record[15 : 15 + int.from_bytes(record[8:11], "big")]).clear_at or None
+        text = record[15 : 15 + int.from_bytes(record[8:11], "big")]
+        return _head.decode(_split(text)[1] if text[0] == _KEY_MARK else text).clear_at or None
+
+
+def _split(text: bytes) -> tuple[str, bytes]:
+    """The key that stands before a head, and the head."""
+    begins = 3 + int.from_bytes(text[1:3], "big")
+    return text[3:begins].decode(), text[begins:]
 
 
 def _mended(text: bytes) -> str:
@@ -229,10 +245,10 @@ def _items(about: _About, ids: list[str]) -> Iterator[tuple[Any, ...]]:
         if extras is None:
             yield id, name, attempt
         else:
-            yield id, name, attempt, *map(_raw, _split(extras[place]))
+            yield id, name, attempt, *map(_raw, _parts(extras[place]))
 
 
-def _split(extra: str) -> Iterable[bytes]:
+def _parts(extra: str) -> Iterable[bytes]:
     """The JSON values that a fact says beside job and attempt."""
     return [bytes(value) for value in msgspec.json.decode(f"[{extra}]".encode(), type=list[msgspec.Raw])]
 

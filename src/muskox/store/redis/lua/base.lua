@@ -6,7 +6,8 @@
 -- A record is the text that a job is kept as:
 --   state (1 letter) · stamp (7 bytes) · length of head (3) · length of result (4) · head · result · data
 -- The stamp is the fence of an active or ended job, and the place in line of a waiting one. The head is a msgpack
--- array of HEAD fields, of which the last may be missing. Result and data are JSON text, an empty result is none.
+-- array of HEAD fields, of which the last may be missing, and before it may stand the job's key: the byte 193, with which
+-- no msgpack begins, length (2), key. Result and data are JSON text, an empty result is none.
 -- So most moves put a new beginning before a tail that nobody looks into. LAST is the first fence of its claim in
 -- the head of an active job, and in that of a waiting one the fence under which it was settled last, if it was.
 --
@@ -101,15 +102,20 @@ end
 
 -- --- records ------------------------------------------------------------------------
 
+local KEY_MARK = '\193'
 local EMPTY = { '', 0, 0, 0, -1, '', 0, 0, 0, 0, '', 0, 0, 0, 0, '', '', '', '', '' }
 
--- Packed without the fields at its end that say nothing; those that are not there say nothing too.
+-- Packed without the fields at its end that say nothing; those that are not there say nothing too. A key stands before
+-- all that: heads that differ in nothing else are then alike, and need not be packed and unpacked for each job.
 local function write_head(head)
-  local last = #EMPTY
+  local key, last = head[KEY] or '', #EMPTY
+  head[KEY] = ''
   while head[last] == nil or head[last] == EMPTY[last] do last = last - 1 end
   local kept = {}
   for i = 1, last do kept[i] = head[i] or EMPTY[i] end
-  return pack(kept)
+  head[KEY] = key
+  if key == '' then return pack(kept) end
+  return KEY_MARK .. struct_pack('>I2', #key) .. key .. pack(kept)
 end
 
 -- A record without its state and stamp, up to the data.

@@ -63,27 +63,19 @@ local function look_at_limits()
   return keys_left
 end
 
--- The heads of picks that have a key, by their places, and the keys.
-local function keyed_of(vs)
-  local known, heads, keys = {}, {}, {}
-  for i, v in ipairs(vs) do
-    local a, b, c = byte(v, 9, 11)
-    local text = sub(v, 16, 15 + a * 65536 + b * 256 + c)
-    local head = known[text]
-    if not head then head = unpack_text(text); known[text] = head end
-    if (head[KEY] or '') ~= '' then heads[i], keys[#keys + 1] = head, head[KEY] end
-  end
-  return heads, keys
-end
 
 -- Add those picks of a want that their keys let start to `chosen`; all others are blocked again. Gives how many.
 local function sift(want, picks, chosen)
-  local heads, keys = keyed_of(picks.vs)
-  local ring, back = #keys > 0 and ring_of(want[1]), {}
+  local by_place, keys, back = {}, {}, {}
+  for i, v in ipairs(picks.vs) do
+    local key = key_in(v, 16)
+    by_place[i] = key
+    if key ~= '' then keys[#keys + 1] = key end
+  end
+  local ring = #keys > 0 and ring_of(want[1])
   if ring then read_keys(ring, keys) end
   for i, id in ipairs(picks.ids) do
-    local head = heads[i]
-    if not head or start_of_key(change_key(ring, head[KEY])) then
+    if by_place[i] == '' or start_of_key(change_key(ring, by_place[i])) then
       chosen.ids[#chosen.ids + 1], chosen.vs[#chosen.vs + 1] = id, picks.vs[i]
     else
       back[#back + 1] = i
@@ -92,9 +84,9 @@ local function sift(want, picks, chosen)
   local ids, names, attempts = {}, {}, {}
   for number = #back, 1, -1 do
     local i = back[number]
-    local head = heads[i]
-    send_back(ring, ring.its[head[KEY]], picks.ids[i], picks.vs[i], head)
-    ids[number], names[number], attempts[number] = picks.ids[i], head[NAME], head[ATTEMPT] or 0
+    local head = read_head(select(3, open_record(picks.vs[i])))
+    send_back(ring, ring.its[by_place[i]], picks.ids[i], picks.vs[i], head)
+    ids[number], names[number], attempts[number] = picks.ids[i], head[NAME], head[ATTEMPT]
   end
   tell(want[1], 'blocked', ids, names, attempts)
   want.room, skipped = want.room + #back, skipped + #back
@@ -148,15 +140,16 @@ end
 
 -- --- moving -------------------------------------------------------------------------
 
--- The beginning of a claimed record up to its data, and its head, by the same of the waiting one.
-local function claimed_middle(cut, want, first)
-  local head = read_head(sub(cut, 8))
+-- Head of a claimed record, the same with its lengths, name and attempt, by the head of the waiting one without its key.
+local function claimed_head(text, want, first)
+  local head = read_head(text)
   local stalls = want[3]
   if head[MAX_STALLS] < 0 and stalls then
     head[MAX_STALLS] = stalls[head[NAME]] or stalls[''] or -1
   end
   head[ATTEMPT], head[STARTED], head[WORKER], head[DUE], head[LAST] = head[ATTEMPT] + 1, now, worker, 0, first
-  return { middle(write_head(head), ''), head[NAME], head[ATTEMPT] }
+  text = write_head(head)
+  return { text, middle(text, ''), head[NAME], head[ATTEMPT] }
 end
 
 -- Moves the picks of one want, whose fences count up from `first`; gives their records.
@@ -166,15 +159,17 @@ local function move(want, ids, vs, first)
   local one_name, one_attempt, size = true, true, #ids
   for i = 1, size do
     local v = vs[i]
-    local a, b, c = byte(v, 9, 11)
-    local data = 16 + a * 65536 + b * 256 + c
-    local cut = sub(v, 9, data - 1)
-    local made = known[cut]
-    if not made then made = claimed_middle(cut, want, first); known[cut] = made end
-    local record = 'A' .. seven(first + i - 1) .. made[1] .. sub(v, data)
-    records[i], names[i], attempts[i] = record, made[2], made[3]
-    one_name = one_name and made[2] == names[1]
-    one_attempt = one_attempt and made[3] == attempts[1]
+    local a, b, c, _, _, _, _, mark = byte(v, 9, 16)
+    local data, from = 16 + a * 65536 + b * 256 + c, 16
+    if mark == 193 then _, from = key_in(v, 16) end
+    local text = sub(v, from, data - 1)
+    local made = known[text]
+    if not made then made = claimed_head(text, want, first); known[text] = made end
+    local its = from == 16 and made[2] or middle(sub(v, 16, from - 1) .. made[1], '')
+    local record = 'A' .. seven(first + i - 1) .. its .. sub(v, data)
+    records[i], names[i], attempts[i] = record, made[3], made[4]
+    one_name = one_name and made[3] == names[1]
+    one_attempt = one_attempt and made[4] == attempts[1]
     fields[2 * i - 1], fields[2 * i] = ids[i], record
   end
   for from = 1, 2 * size, 2 * CHUNK do

@@ -1,8 +1,9 @@
 -- keyed.lua · jobs with a key: how many of each stand in line, run, and wait behind; part of steps that move jobs
 --
--- What is kept of a key is a msgpack array: how many are open (in line), active, blocked; where it is listed (1: by the
--- moment to look at it, 2: by the moment to forget it); its bucket, its hold (see buckets.lua); and what was said of it:
--- text, weight, concurrency, interval and size of its bucket (-1: as the queue says, 0: no limit), or false.
+-- What is kept of a key: how many are open (in line), active, blocked (4 bytes each); where it is listed (1 byte; 1: by
+-- the moment to look at it, 2: by the moment to forget it); and where there is any of it a msgpack array of its bucket, its
+-- hold (see buckets.lua), and what was said of it, or false: text, weight, concurrency, interval and size of its bucket
+-- (-1: as the queue says, 0: no limit).
 -- Blocked jobs stand in a sorted set per key, as stamp and id by their priority; and all of a queue, whatever they are
 -- blocked by, are in one by when they were added. Keys that a step has to do with are
 -- read once; before its end, blocked jobs are let into the line as far as that may be, and what is kept is written.
@@ -28,7 +29,11 @@ local function ring_of(queue)
 end
 
 local function apply_own(ring, its)
-  local own = its.own or { '', 1, -1, -1, 0 }
+  local own = its.own
+  if not own then
+    its.weight, its.concurrency, its.interval, its.size = 1, ring.concurrency, ring.interval, ring.size
+    return
+  end
   its.weight = own[2]
   its.concurrency = own[3] < 0 and ring.concurrency or own[3]
   its.interval, its.size = own[4], own[5]
@@ -36,11 +41,11 @@ local function apply_own(ring, its)
 end
 
 local function add_key(ring, key, kept)
-  local had = kept and unpack_text(kept) or {}
-  local its = {
-    key = key, is_new = not kept, open = had[1] or 0, active = had[2] or 0, blocked = had[3] or 0, listed = had[4] or 0,
-    empty = had[5] or 0, hold = had[6] or 0, own = had[7] or false,
-  }
+  local its = { key = key, is_new = not kept, open = 0, active = 0, blocked = 0, listed = 0, empty = 0, hold = 0, own = false }
+  if kept then
+    its.open, its.active, its.blocked, its.listed = struct.unpack('>I4I4I4B', kept)
+    if #kept > 13 then its.empty, its.hold, its.own = unpack(unpack_text(sub(kept, 14))) end
+  end
   apply_own(ring, its)
   ring.its[key] = its
   for from, number in pairs(ring.left[key] or {}) do its[FIGURE[from]] = math.max(0, its[FIGURE[from]] - number) end
@@ -178,9 +183,22 @@ local function next_blocked(ring)
   return members, owners
 end
 
+-- What of its head matters for a job that comes to the line: name, attempt, and the line, which is one for all that have
+-- the same.
+local function line_in(lines, order, text)
+  local head = unpack_text(text)
+  local name = line_of(head)
+  local its = lines[name]
+  if not its then
+    its = { priority = head[PRIORITY], line = name }
+    lines[name], order[#order + 1] = its, its
+  end
+  return { head[NAME], head[ATTEMPT] or 0, its }
+end
+
 -- Let jobs stand at the ends of their lines, in their order.
 local function stand_in_line(ring, members, owners)
-  local ids, names, attempts, fields, lines, order = {}, {}, {}, {}, {}, {}
+  local ids, names, attempts, fields, known, lines, order = {}, {}, {}, {}, {}, {}, {}
   for first = 1, #members, CHUNK do
     local some = {}
     for i = first, math.min(first + CHUNK - 1, #members) do some[#some + 1] = sub(members[i], 8) end
@@ -188,17 +206,14 @@ local function stand_in_line(ring, members, owners)
       -- Where it is another one, something else than a step of ours has been here.
       if v and sub(v, 1, 8) == 'B' .. sub(members[first + i - 1], 1, 7) then
         local a, b, c = byte(v, 9, 11)
-        local head, place, at = unpack_text(sub(v, 16, 15 + a * 65536 + b * 256 + c)), seven(take_stamps(1)), #ids + 1
-        local line = line_of(head)
-        local its = lines[line]
-        if not its then
-          its = { priority = head[PRIORITY], line = line }
-          lines[line], order[#order + 1] = its, its
-        end
-        its[#its + 1] = place .. some[i]
+        local _, from = key_in(v, 16)
+        local text, place, at = sub(v, from, 15 + a * 65536 + b * 256 + c), seven(take_stamps(1)), #ids + 1
+        local its = known[text]
+        if not its then its = line_in(lines, order, text); known[text] = its end
+        its[3][#its[3] + 1] = place .. some[i]
         fields[2 * at - 1], fields[2 * at] = some[i], 'W' .. place .. sub(v, 9)
-        ids[at], names[at], attempts[at] = some[i], head[NAME], head[ATTEMPT] or 0
-        count(ring.queue, head[NAME], 'B', 'W', 1)
+        ids[at], names[at], attempts[at] = some[i], its[1], its[2]
+        count(ring.queue, its[1], 'B', 'W', 1)
         owners[first + i - 1].open = owners[first + i - 1].open + 1
       end
     end
@@ -255,10 +270,9 @@ local function list_key(ring, its)
 end
 
 local function packed_key(its)
-  if its.own or its.empty > 0 or its.hold > steady then
-    return pack({ its.open, its.active, its.blocked, its.listed, its.empty, its.hold, its.own or false })
-  end
-  return pack({ its.open, its.active, its.blocked, its.listed })
+  local figures = struct_pack('>I4I4I4B', its.open, its.active, its.blocked, its.listed)
+  if not its.own and its.empty == 0 and its.hold <= steady then return figures end
+  return figures .. pack({ its.empty, its.hold, its.own })
 end
 
 local function keep_keys(ring)

@@ -1,4 +1,5 @@
 -- keys.lua · what holds for keys of a queue and how they stand
+-- needs  records
 -- needs  buckets
 -- needs  keyed
 -- needs  showing

@@ -12,9 +12,19 @@ local function open_record(v)
   return sub(v, 1, 1), sub(v, 2, 8), sub(v, 16, head), sub(v, head + 1, result), sub(v, result + 1)
 end
 
+-- The key in a head that begins at a place of a text ('': none), and where the rest of the head begins.
+local function key_in(text, at)
+  local mark, a, b = byte(text, at, at + 2)
+  if mark ~= 193 then return '', at end
+  local from = at + 3 + a * 256 + b
+  return sub(text, at + 3, from - 1), from
+end
+
 local function read_head(text)
-  local head = unpack_text(text)
+  local key, from = key_in(text, 1)
+  local head = unpack_text(sub(text, from))
   for i = #head + 1, #EMPTY do head[i] = EMPTY[i] end
+  head[KEY] = key
   return head
 end
 

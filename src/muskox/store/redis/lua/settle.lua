@@ -33,19 +33,20 @@ local function repeats(v, states, token)
   return place == token
 end
 
--- The beginning of a completed record up to its result's length, by the same of the active one.
-local function completed_head(cut)
-  local head = read_head(sub(cut, 8))
+-- The head of a completed record, the same with the lengths of a head without key and of no result, name, attempt, first
+-- fence of the claim, how many have it, and the fields where somebody waits: by the head of the active one without its key.
+local function completed_head(text)
+  local head = read_head(text)
   local claim = head[LAST]
   head[ENDED], head[LAST], head[FAILURE] = now, 0, ''
-  local text = write_head(head)
+  text = write_head(head)
   return { text, middle(text, ''), head[NAME], head[ATTEMPT], claim, 0, is_tied(head) and head }
 end
 
 local function complete(queue, ids, results)
   local jobs, leases = P .. 'jobs:' .. queue, P .. 'leases:' .. queue
   local known, size, were_renewed = {}, #ids, call('EXISTS', leases) == 1
-  local done, fields, renewed, ends, names, attempts, tied = {}, {}, {}, {}, {}, {}, {}
+  local done, fields, renewed, ends, names, attempts, tied, keys = {}, {}, {}, {}, {}, {}, {}, {}
   local one_name, one_attempt, made = true, true, 0
   -- Written once: each number that goes to a command is printed anew.
   local at = format('%.0f', now)
@@ -56,15 +57,16 @@ local function complete(queue, ids, results)
       local place = 7 * (number + i)
       local v, token, id = vs[i - first + 1], sub(ARGV[4], place - 6, place), ids[i]
       if is_active_under(v, token) then
-        local a, b, c = byte(v, 9, 11)
-        local data = 16 + a * 65536 + b * 256 + c
-        local cut = sub(v, 9, data - 1)
-        local head = known[cut]
-        if not head then head = completed_head(cut); known[cut] = head end
-        local result = results and results[i] or ''
+        local a, b, c, _, _, _, _, mark = byte(v, 9, 16)
+        local data, from, result = 16 + a * 65536 + b * 256 + c, 16, results and results[i] or ''
+        if mark == 193 then keys[#keys + 1], from = key_in(v, 16) end
+        local text = sub(v, from, data - 1)
+        local head = known[text]
+        if not head then head = completed_head(text); known[text] = head end
+        local its = result == '' and from == 16 and head[2] or middle(sub(v, 16, from - 1) .. head[1], result)
         made = made + 1
         fields[2 * made - 1] = id
-        fields[2 * made] = 'C' .. token .. (result == '' and head[2] or middle(head[1], result)) .. sub(v, data)
+        fields[2 * made] = 'C' .. token .. its .. sub(v, data)
         head[6] = head[6] + 1
         done[made], names[made], attempts[made] = id, head[3], head[4]
         if head[7] then tied[#tied + 1] = { id, head[7], result } end
@@ -85,17 +87,17 @@ local function complete(queue, ids, results)
     call('HSET', jobs, unpack(fields, 2 * first - 1, 2 * last))
     call('ZADD', P .. 'completed:' .. queue, unpack(ends, 2 * first - 1, 2 * last))
   end
-  for _, head in pairs(known) do
-    if head[6] > 0 then leave_claim(queue, seven(head[5]), head[6]) end
-  end
+  local claims = {}
+  for _, head in pairs(known) do claims[head[5]] = (claims[head[5]] or 0) + head[6] end
+  for claim, number_of_it in pairs(claims) do leave_claim(queue, seven(claim), number_of_it) end
   if one_name then
     count(queue, names[1], 'A', 'C', made)
   else
     for i = 1, made do count(queue, names[i], 'A', 'C', 1) end
   end
   tell(queue, 'completed', done, one_name and names[1] or names, one_attempt and attempts[1] or attempts)
+  for _, key in ipairs(keys) do leave_key(queue, key, 'A') end
   for _, its in ipairs(tied) do
-    left(queue, its[1], its[2], 'A')
     ended(queue, its[1], its[2], 'C', its[3])
   end
 end
