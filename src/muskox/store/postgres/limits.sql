@@ -17,7 +17,7 @@ WHERE q.name = %s AND k.name > %s AND (k.open + k.blocked + k.active > 0 OR k.ow
 ORDER BY k.name
 LIMIT %s;
 
--- name: holders
+-- name: running_of_key
 SELECT j.id
 FROM muskox.jobs AS j
 WHERE j.state = 3 AND j.queue = (SELECT q.id FROM muskox.queues AS q WHERE q.name = %s) AND j.key = %s

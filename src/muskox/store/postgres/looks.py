@@ -89,7 +89,7 @@ class Looks:
             return found
         keys = await self._all(db, "named_keys", (job.queue, rows.texts([job.key])))
         key = key_state(keys[0] if keys else (job.key, None, 0, 0, 0, None, None), limits.limits, found.now_us)
-        holders = await self._all(db, "holders", (job.queue, job.key, most))
+        holders = await self._all(db, "running_of_key", (job.queue, job.key, most))
         values = {"queue": job.queue, "id": job.id, "most": most}
         for higher, earlier in await self._all(db, "behind_its_key", values):
             found = msgspec.structs.replace(found, higher=higher, earlier=earlier)

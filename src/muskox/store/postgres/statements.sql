@@ -170,7 +170,7 @@ LIMIT %(limit)s;
 -- name: page_blocked
 SELECT 0, 0, j.seq, {job}
 FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue JOIN muskox.lanes AS l ON l.id = j.lane
-WHERE j.queue = %(queue)s AND j.state = 2 AND j.lane = ANY (%(lanes)s::integer[]) AND j.seq > %(seq)s
+WHERE j.queue = %(queue)s AND j.state = 2 AND j.seq > 0 AND j.lane = ANY (%(lanes)s::integer[]) AND j.seq > %(seq)s
 ORDER BY j.seq
 LIMIT %(limit)s;
 

@@ -31,7 +31,7 @@ BEGIN
             RETURN QUERY
             SELECT j.id
             FROM muskox.jobs AS j
-            WHERE j.queue = v_queue AND j.state = 2 AND j.lane = ANY (v_lanes)
+            WHERE j.queue = v_queue AND j.state = 2 AND j.seq > 0 AND j.lane = ANY (v_lanes)
             ORDER BY j.seq LIMIT v_left;
         ELSIF v_state = 3 THEN
             RETURN QUERY

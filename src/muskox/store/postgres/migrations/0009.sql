@@ -47,7 +47,8 @@ CREATE INDEX keys_idle ON muskox.keys (idle_at) WHERE idle_at IS NOT NULL;
 
 -- The line of each key.
 CREATE INDEX jobs_blocked ON muskox.jobs (queue, key, rank, arrival, seq) WHERE state = 2;
-CREATE INDEX jobs_blocked_shown ON muskox.jobs (queue, seq) WHERE state = 2;
+-- As they were added, to be looked at; its condition keeps the planner from it for the line of a key.
+CREATE INDEX jobs_blocked_shown ON muskox.jobs (queue, seq) WHERE state = 2 AND seq > 0;
 
 -- The end of the line: the latest arrival that was given to a job that came from the line of its key.
 CREATE SEQUENCE muskox.line;
@@ -78,19 +79,22 @@ BEGIN
 END
 $$;
 
--- Lock those keys that nobody else is at, without waiting.
+-- Lock those keys that nobody else is at, without waiting; whether that leaves some out.
 CREATE FUNCTION muskox.try_keys(p_queues integer[], p_keys text[])
-RETURNS TABLE (queues integer[], keys text[]) LANGUAGE plpgsql
+RETURNS TABLE (queues integer[], keys text[], missed boolean) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
     RETURN QUERY
-    SELECT array_agg(l.queue), array_agg(l.name)
+    SELECT array_agg(l.queue), array_agg(l.name), COALESCE(count(*) < max(l.wanted), true)
     FROM (
-        SELECT k.queue, k.name
+        SELECT k.queue, k.name, w.wanted
         FROM (
-            SELECT DISTINCT w.queue, w.name COLLATE "C" AS name FROM unnest(p_queues, p_keys) AS w (queue, name)
-            WHERE w.name IS NOT NULL
+            SELECT w.*, count(*) OVER () AS wanted
+            FROM (
+                SELECT DISTINCT w.queue, w.name COLLATE "C" AS name FROM unnest(p_queues, p_keys) AS w (queue, name)
+                WHERE w.name IS NOT NULL
+            ) AS w
         ) AS w
         JOIN muskox.keys AS k ON k.queue = w.queue AND k.name = w.name
         FOR UPDATE OF k SKIP LOCKED
@@ -98,31 +102,33 @@ BEGIN
 END
 $$;
 
--- How keys stand after these changes to their figures (NULL: none), and with `may` how many of a key may start by now, or
--- NULL for any number; `fresh`: none was blocked before the changes. The arrays may name a key several times; `place` is that of the first time.
+-- How keys stand after these changes to their figures (NULL: none) and after as many as may have started of the open jobs
+-- that are wanted; those that may not are blocked again. `go` are those that start, and `may` how many more could by now,
+-- NULL for any number; `fresh`: none was blocked before. The arrays may name a key several times; `place` is that of the
+-- first time.
 CREATE FUNCTION muskox.rooms(
     p_now bigint, p_queues integer[], p_keys text[], p_open integer[], p_active integer[], p_blocked integer[],
-    p_delayed integer[], p_taken integer[]
+    p_delayed integer[], p_wanted integer[]
 ) RETURNS TABLE (
     place bigint, tid tid, queue integer, name text, open integer, active integer, blocked integer, delayed integer, most integer,
-    concurrency integer, size integer, gap double precision, empty double precision, tokens integer, held_until bigint,
-    own text, may integer, fresh boolean
+    concurrency integer, size integer, gap double precision, empty double precision, held_until bigint, own text,
+    may integer, fresh boolean, wanted integer, go integer
 ) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT c.place, k.ctid, k.queue, k.name, k.open + c.open, k.active + c.active, k.blocked + c.blocked,
-           k.delayed + c.delayed, 16 * k.weight, r.concurrency, r.size, r.gap, b.empty, t.tokens, CASE WHEN k.held_until > p_now THEN k.held_until END, k.own,
-           CASE WHEN k.held_until > p_now THEN 0 ELSE least(r.concurrency - k.active - c.active, t.tokens) END,
-           k.blocked = 0
+    SELECT c.place, k.ctid, k.queue, k.name, k.open + c.open - c.wanted, k.active + c.active + g.go,
+           k.blocked + c.blocked + c.wanted - g.go, k.delayed + c.delayed, 16 * k.weight, r.concurrency, r.size, r.gap,
+           b.empty + g.go * r.gap, CASE WHEN k.held_until > p_now THEN k.held_until END, k.own, m.may - g.go,
+           k.blocked = 0, c.wanted, g.go
     FROM (
         SELECT u.queue, u.name, min(u.place) AS place, COALESCE(sum(u.open), 0)::integer AS open,
                COALESCE(sum(u.active), 0)::integer AS active, COALESCE(sum(u.blocked), 0)::integer AS blocked,
-               COALESCE(sum(u.delayed), 0)::integer AS delayed, COALESCE(sum(u.taken), 0)::integer AS taken
-        FROM unnest(p_queues, p_keys, p_open, p_active, p_blocked, p_delayed, p_taken) WITH ORDINALITY
-             AS u (queue, name, open, active, blocked, delayed, taken, place)
+               COALESCE(sum(u.delayed), 0)::integer AS delayed, COALESCE(sum(u.wanted), 0)::integer AS wanted
+        FROM unnest(p_queues, p_keys, p_open, p_active, p_blocked, p_delayed, p_wanted) WITH ORDINALITY
+             AS u (queue, name, open, active, blocked, delayed, wanted, place)
         WHERE u.name IS NOT NULL
         GROUP BY u.queue, u.name
     ) AS c
@@ -135,36 +141,42 @@ BEGIN
     ) AS r
     -- An `empty` after now comes from before the clock was set back.
     CROSS JOIN LATERAL (
-        SELECT greatest(CASE WHEN k.empty > p_now THEN p_now ELSE k.empty END, p_now - r.size * r.gap) + c.taken * r.gap
-               AS empty
+        SELECT greatest(CASE WHEN k.empty > p_now THEN p_now ELSE k.empty END, p_now - r.size * r.gap) AS empty
     ) AS b
     -- A millionth of a token is forgiven: gaps may be fractions, whose sums are a little off.
     CROSS JOIN LATERAL (
-        SELECT least(r.size, floor((p_now - b.empty) / r.gap + 0.000001))::integer AS tokens
-    ) AS t
+        SELECT CASE
+            WHEN k.held_until > p_now THEN 0
+            ELSE least(r.concurrency - k.active - c.active, r.size, floor((p_now - b.empty) / r.gap + 0.000001))
+        END::integer AS may
+    ) AS m
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN c.wanted = 0 THEN 0 ELSE greatest(0, least(c.wanted, m.may)) END AS go
+    ) AS g
     ORDER BY c.place;
 END
 $$;
 
--- Change the figures of locked keys, and let as many of their blocked jobs stand in line as may: the first of each key,
--- then the second, behind all that stand there. Tells of them, and gives them.
+-- Change the figures of locked keys as `rooms` says, and let as many of their blocked jobs stand in line as may: the first
+-- of each key, then the second, behind all that stand there. Tells of them and gives them, and of keys of which not all
+-- that are wanted start, how many do.
 CREATE FUNCTION muskox.open_keys(
     p_now bigint, p_queues integer[], p_keys text[], p_open integer[], p_active integer[], p_blocked integer[],
-    p_delayed integer[], p_taken integer[]
-) RETURNS muskox.move[] LANGUAGE plpgsql
+    p_delayed integer[], p_wanted integer[]
+) RETURNS TABLE (opened muskox.move[], short_queues integer[], short_keys text[], short_go integer[]) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
 DECLARE
     v_line bigint;
     v_found bigint[];
     v_done bigint[];
-    v_opened muskox.move[];
     v_idle boolean;
 BEGIN
     SELECT greatest(last_value, p_now) INTO v_line FROM muskox.line;
     WITH room AS MATERIALIZED (
         SELECT r.*, o.tids, COALESCE(cardinality(o.tids), 0) AS more
-        FROM muskox.rooms(p_now, p_queues, p_keys, p_open, p_active, p_blocked, p_delayed, p_taken) AS r
+        FROM muskox.rooms(p_now, p_queues, p_keys, p_open, p_active, p_blocked, p_delayed, p_wanted) AS r
         LEFT JOIN LATERAL (
             SELECT array_agg(j.tid ORDER BY j.rank, j.arrival, j.seq) AS tids
             FROM (
@@ -188,7 +200,7 @@ BEGIN
     ), found AS MATERIALIZED (
         SELECT t.tid, r.place, row_number() OVER (ORDER BY t.nth, r.place) AS number
         FROM room AS r CROSS JOIN LATERAL unnest(r.tids) WITH ORDINALITY AS t (tid, nth)
-    ), opened AS (
+    ), let_in AS (
         UPDATE muskox.jobs AS j SET state = 0, stood = j.arrival, arrival = v_line + f.number
         FROM found AS f
         WHERE j.ctid = f.tid AND j.state + 0 = 2
@@ -211,9 +223,14 @@ BEGIN
         WHERE k.ctid = r.tid
         RETURNING k.idle_at <= p_now AS idle
     )
-    SELECT (SELECT array_agg(f.place) FROM found AS f), (SELECT array_agg(o.place) FROM opened AS o),
-           (SELECT array_agg(o.move ORDER BY o.number) FROM opened AS o), (SELECT bool_or(k.idle) FROM kept AS k)
-    INTO v_found, v_done, v_opened, v_idle;
+    SELECT (SELECT array_agg(f.place) FROM found AS f), (SELECT array_agg(o.place) FROM let_in AS o),
+           (SELECT array_agg(o.move ORDER BY o.number) FROM let_in AS o), (SELECT bool_or(k.idle) FROM kept AS k),
+           s.queues, s.keys, s.go
+    INTO v_found, v_done, opened, v_idle, short_queues, short_keys, short_go
+    FROM (
+        SELECT array_agg(r.queue) AS queues, array_agg(r.name) AS keys, array_agg(r.go) AS go
+        FROM room AS r WHERE r.go < r.wanted
+    ) AS s;
 
     IF cardinality(v_found) > COALESCE(cardinality(v_done), 0) THEN
         -- Somebody was changing the data of a job in this moment: the next that looks finds it where it has gone.
@@ -230,11 +247,11 @@ BEGIN
         DELETE FROM muskox.keys AS k USING unnest(p_queues, p_keys) AS w (queue, name)
         WHERE k.queue = w.queue AND k.name = w.name AND k.idle_at <= p_now;
     END IF;
-    IF v_opened IS NOT NULL THEN
+    IF opened IS NOT NULL THEN
         PERFORM setval('muskox.line', v_line + cardinality(v_found));
-        PERFORM muskox.tell_moves(p_now, 'waiting', v_opened);
+        PERFORM muskox.tell_moves(p_now, 'waiting', opened);
     END IF;
-    RETURN v_opened;
+    RETURN NEXT;
 END
 $$;
 
@@ -255,6 +272,17 @@ BEGIN
         RETURNING id, size
     )
     INSERT INTO muskox.pending (event, size, moved) SELECT id, size, 0 FROM told;
+END
+$$;
+
+-- Tell of jobs that are blocked; their moves are counted elsewhere.
+CREATE FUNCTION muskox.tell_blocked(p_now bigint, p_moves muskox.move[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+BEGIN
+    PERFORM muskox.tell_moved(
+        p_now, 'blocked', NULL, NULL, ARRAY(SELECT m.queue FROM unnest(p_moves) AS m),
+        ARRAY(SELECT m.lane FROM unnest(p_moves) AS m), ARRAY(SELECT m.id FROM unnest(p_moves) AS m),
+        ARRAY(SELECT m.attempt FROM unnest(p_moves) AS m), NULL);
 END
 $$;
 
@@ -281,8 +309,7 @@ BEGIN
            array_agg((m.target IS NOT DISTINCT FROM 2)::integer - (m.source IS NOT DISTINCT FROM 2)::integer)
                FILTER (WHERE m.key IS NOT NULL) AS blocked,
            array_agg((m.target IS NOT DISTINCT FROM 1)::integer - (m.source IS NOT DISTINCT FROM 1)::integer)
-               FILTER (WHERE m.key IS NOT NULL) AS delayed,
-           array_agg((m.target IS NOT DISTINCT FROM 3)::integer) FILTER (WHERE m.key IS NOT NULL) AS taken
+               FILTER (WHERE m.key IS NOT NULL) AS delayed
     INTO v_change
     FROM unnest(p_moves) AS m;
     IF v_change.freed IS NOT NULL THEN
@@ -297,17 +324,15 @@ BEGIN
         SELECT array_agg(k.queue) FILTER (WHERE k.was_full) INTO queues FROM kept AS k;
     END IF;
     IF v_change.keys IS NOT NULL THEN
-        v_opened := muskox.open_keys(p_now, v_change.queues, v_change.keys, v_change.open, v_change.active,
-                                     v_change.blocked, v_change.delayed, v_change.taken);
+        SELECT k.opened INTO v_opened
+        FROM muskox.open_keys(p_now, v_change.queues, v_change.keys, v_change.open, v_change.active, v_change.blocked,
+                              v_change.delayed, NULL) AS k;
         SELECT queues || array_agg(DISTINCT o.queue), array_agg(o.seq) INTO queues, opened FROM unnest(v_opened) AS o;
         SELECT array_agg(m::muskox.move) INTO v_blocked
         FROM unnest(p_moves) AS m
         WHERE m.target = 2 AND m.key IS NOT NULL AND m.seq <> ALL (COALESCE(opened, '{}'));
         IF v_blocked IS NOT NULL THEN
-            PERFORM muskox.tell_moved(p_now, 'blocked', NULL, NULL, ARRAY(SELECT b.queue FROM unnest(v_blocked) AS b),
-                                      ARRAY(SELECT b.lane FROM unnest(v_blocked) AS b),
-                                      ARRAY(SELECT b.id FROM unnest(v_blocked) AS b),
-                                      ARRAY(SELECT b.attempt FROM unnest(v_blocked) AS b), NULL);
+            PERFORM muskox.tell_blocked(p_now, v_blocked);
         END IF;
     END IF;
     RETURN NEXT;

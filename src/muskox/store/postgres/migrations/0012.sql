@@ -41,6 +41,18 @@ DECLARE
     v_found tid[];
     v_picked tid[];
 BEGIN
+    IF cardinality(p_lanes) = 1 AND cardinality(p_old) = 0 AND cardinality(p_done) = 0 THEN
+        SELECT array_agg(first.tid ORDER BY first.rank, first.arrival, first.seq) INTO v_picked
+        FROM (
+            SELECT j.ctid AS tid, j.rank, j.arrival, j.seq
+            FROM muskox.jobs AS j
+            WHERE j.lane = p_lanes[1] AND j.state = 0
+            ORDER BY j.rank, j.arrival, j.seq
+            LIMIT greatest(0, least(p_limit, p_caps[1]))
+            FOR UPDATE SKIP LOCKED
+        ) AS first;
+        RETURN v_picked;
+    END IF;
     FOR v_try IN 1..4 LOOP
         SELECT array_agg(tid ORDER BY place, turn) INTO v_found
         FROM (
@@ -127,7 +139,7 @@ BEGIN
         FOR UPDATE OF k SKIP LOCKED
     ) AS w;
     IF v_queues IS NOT NULL THEN
-        v_opened := muskox.open_keys(p_now, v_queues, v_keys, NULL, NULL, NULL, NULL, NULL);
+        SELECT k.opened INTO v_opened FROM muskox.open_keys(p_now, v_queues, v_keys, NULL, NULL, NULL, NULL, NULL) AS k;
     END IF;
     FOR v_one IN
         SELECT l.queue, l.sweep FROM unnest(p_queues) AS q (id) JOIN muskox.limits AS l ON l.queue = q.id
@@ -151,7 +163,8 @@ BEGIN
             WHERE b.had
         );
         IF v_queues IS NOT NULL THEN
-            v_opened := v_opened || muskox.open_keys(p_now, v_queues, v_keys, NULL, NULL, NULL, NULL, NULL);
+            SELECT v_opened || k.opened INTO v_opened
+            FROM muskox.open_keys(p_now, v_queues, v_keys, NULL, NULL, NULL, NULL, NULL) AS k;
         END IF;
         UPDATE muskox.limits AS l
         SET sweep = CASE
@@ -164,40 +177,9 @@ BEGIN
 END
 $$;
 
--- Which of these jobs may start, by their keys, which are locked as far as nobody else is at them: 1 those that may,
--- 0 those that may not by now, and -1 those whose key somebody else is at. p_raw is the moment in a world of its own.
-CREATE FUNCTION muskox.judge(p_raw bigint, p_moves muskox.move[]) RETURNS TABLE (now bigint, fates integer[]) LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
-DECLARE
-    v_queues integer[];
-    v_keys text[];
-BEGIN
-    SELECT l.queues, l.keys INTO v_queues, v_keys
-    FROM muskox.try_keys(ARRAY(SELECT m.queue FROM unnest(p_moves) AS m), ARRAY(SELECT m.key FROM unnest(p_moves) AS m)) AS l;
-    -- Whoever was at a key before may have seen a later moment.
-    now := muskox.tick(p_raw, true);
-    SELECT array_agg(f.fate ORDER BY f.place) INTO fates
-    FROM (
-        SELECT u.place, u.key,
-               CASE WHEN u.key IS NULL THEN 1
-                    WHEN max(u.may) OVER k IS NULL THEN -1
-                    ELSE (row_number() OVER (k ORDER BY u.place) <= max(u.may) OVER k)::integer
-               END AS fate
-        FROM (
-            SELECT m.ordinality AS place, m.queue, m.key, NULL::integer AS may FROM unnest(p_moves) WITH ORDINALITY AS m
-            UNION ALL
-            SELECT NULL, r.queue, r.name, COALESCE(r.may, 2147483647)
-            FROM muskox.rooms(now, v_queues, v_keys, NULL, NULL, NULL, NULL, NULL) AS r
-        ) AS u
-        WINDOW k AS (PARTITION BY u.queue, u.key)
-    ) AS f
-    WHERE f.place IS NOT NULL;
-    RETURN NEXT;
-END
-$$;
-
 -- `pick` where there may be limits or keys: gives those that may start, counted by their keys and queues as if they had,
--- and lets the next of the keys into line. What may not start after all goes back to the line of its key.
+-- and lets the next of the keys into line. What may not start after all goes back to the line of its key; jobs of a key
+-- that somebody else is at are passed over. p_raw is the moment in a world of its own.
 -- `counted` are the queues that have a concurrency; from `moments` on, more of `queues` may be claimed.
 CREATE FUNCTION muskox.pick_held(
     p_raw bigint, p_lanes integer[], p_lane_queues integer[], p_limit integer, p_turn bigint, p_old tid[]
@@ -210,11 +192,9 @@ DECLARE
     v_old tid[] := p_old;
     v_capped integer[];
     v_caps integer[];
+    v_over boolean;
     v_done tid[] := '{}';
-    v_tids tid[];
-    v_moves muskox.move[];
-    v_fates integer[];
-    v_go integer;
+    v_its record;
     v_more boolean;
     v_busy boolean := false;
     v_taken integer[] := '{}';
@@ -225,37 +205,34 @@ BEGIN
     FOR UPDATE;
     now := muskox.tick(p_raw, true);
     PERFORM muskox.wake_keys(now, v_all);
-    SELECT array_agg(s.queue), array_agg(s.may), array_agg(s.queue) FILTER (WHERE s.concurrency IS NOT NULL)
-    INTO v_capped, v_caps, counted
+    SELECT array_agg(s.queue) FILTER (WHERE s.may IS NOT NULL), array_agg(s.may) FILTER (WHERE s.may IS NOT NULL),
+           array_agg(s.queue) FILTER (WHERE s.concurrency IS NOT NULL), bool_or(s.over)
+    INTO v_capped, v_caps, counted, v_over
     FROM muskox.stand_limits(now, v_all) AS s;
-    IF EXISTS (SELECT FROM muskox.limits AS l WHERE l.queue = ANY (v_all) AND l.held_until <= now) THEN
+    IF v_over THEN
         PERFORM muskox.end_holds(now, v_all);
     END IF;
     picked := '{}';
     FOR v_try IN 1..100 LOOP
-        v_tids := muskox.pick(p_lanes, p_lane_queues, p_limit - cardinality(picked), p_turn, v_old, v_done, v_capped, v_caps);
-        EXIT WHEN v_tids IS NULL;
+        SELECT * INTO v_its FROM muskox.start_keys(p_raw, now, muskox.pick(
+            p_lanes, p_lane_queues, p_limit - cardinality(picked), p_turn, v_old, v_done, v_capped, v_caps));
+        EXIT WHEN v_its.seen IS NULL;
+        now := v_its.now;
         v_old := '{}';
-        v_done := v_done || v_tids;
-        v_moves := ARRAY(
-            SELECT ROW(j.seq, j.queue, j.lane, j.attempt, 0, 3, NULL, j.id, j.key)::muskox.move
-            FROM unnest(v_tids) WITH ORDINALITY AS t (tid, place) JOIN muskox.jobs AS j ON j.ctid = t.tid
-            ORDER BY t.place
-        );
-        SELECT j.now, j.fates INTO now, v_fates FROM muskox.judge(p_raw, v_moves) AS j;
-        SELECT picked || array_agg(t.tid ORDER BY t.place), v_taken || array_agg(t.queue) INTO picked, v_taken
-        FROM unnest(v_tids, v_fates, ARRAY(SELECT m.queue FROM unnest(v_moves) AS m)) WITH ORDINALITY AS t (tid, fate, queue, place)
-        WHERE t.fate = 1;
+        v_done := v_done || v_its.seen;
+        picked := picked || v_its.going;
+        v_taken := v_taken || v_its.queues;
+        v_busy := v_busy OR v_its.missed;
+        EXIT WHEN cardinality(picked) >= p_limit OR NOT v_its.again;
         v_caps := ARRAY(
-            SELECT c.cap - (SELECT count(*) FROM unnest(v_moves, v_fates) AS m WHERE m.queue = c.queue AND m.unnest = 1)
+            SELECT c.cap - cardinality(array_positions(v_its.queues, c.queue))
             FROM unnest(v_capped, v_caps) WITH ORDINALITY AS c (queue, cap, place)
             ORDER BY c.place
         );
-        v_more := muskox.taken(now, v_tids, v_moves, v_fates);
-        v_busy := v_busy OR -1 = ANY (v_fates);
-        EXIT WHEN cardinality(picked) >= p_limit OR NOT v_more;
     END LOOP;
-    PERFORM muskox.take_slots(now, v_taken);
+    IF v_capped IS NOT NULL AND cardinality(picked) > 0 THEN
+        PERFORM muskox.take_slots(now, v_taken);
+    END IF;
     IF cardinality(picked) < p_limit THEN
         SELECT array_agg(h.queue), array_agg(h.moment) INTO queues, moments
         FROM (
@@ -278,38 +255,84 @@ BEGIN
 END
 $$;
 
--- Write down for their keys which of these jobs start and which do not; whether more may stand in line for it by now.
-CREATE FUNCTION muskox.taken(p_now bigint, p_tids tid[], p_moves muskox.move[], p_fates integer[]) RETURNS boolean LANGUAGE plpgsql
+-- Start these jobs, which are locked, as far as their keys let them: `going`, with the queue of each, out of `seen`.
+-- `missed`: somebody else is at one of the keys; `again`: there may be more in line now.
+CREATE FUNCTION muskox.start_keys(p_raw bigint, p_now bigint, p_tids tid[])
+RETURNS TABLE (now bigint, seen tid[], going tid[], queues integer[], missed boolean, again boolean) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_variable
+DECLARE
+    v_keys text[];
+    v_keyed integer;
+    v_had record;
+    v_open record;
+    v_back tid[];
+BEGIN
+    now := p_now;
+    seen := p_tids;
+    going := p_tids;
+    missed := false;
+    again := false;
+    SELECT array_agg(j.queue ORDER BY t.place), array_agg(j.key ORDER BY t.place), count(j.key)
+    INTO queues, v_keys, v_keyed
+    FROM unnest(p_tids) WITH ORDINALITY AS t (tid, place) JOIN muskox.jobs AS j ON j.ctid = t.tid;
+    IF v_keyed > 0 THEN
+        SELECT * INTO v_had FROM muskox.try_keys(queues, v_keys);
+        -- Whoever was at a key before may have seen a later moment.
+        now := muskox.tick(p_raw, true);
+        missed := v_had.missed;
+        IF missed THEN
+            SELECT COALESCE(array_agg(t.tid ORDER BY t.place), '{}'), COALESCE(array_agg(t.queue ORDER BY t.place), '{}'),
+                   COALESCE(array_agg(t.key ORDER BY t.place), '{}')
+            INTO going, queues, v_keys
+            FROM unnest(going, queues, v_keys) WITH ORDINALITY AS t (tid, queue, key, place)
+            WHERE t.key IS NULL OR (t.queue, t.key) IN (SELECT h.queue, h.key FROM unnest(v_had.queues, v_had.keys) AS h (queue, key));
+        END IF;
+        SELECT * INTO v_open
+        FROM muskox.open_keys(now, queues, v_keys, NULL, NULL, NULL, NULL, array_fill(1, ARRAY[cardinality(v_keys)]));
+        IF v_open.short_keys IS NOT NULL THEN
+            SELECT COALESCE(array_agg(t.tid ORDER BY t.place) FILTER (WHERE t.starts), '{}'),
+                   COALESCE(array_agg(t.queue ORDER BY t.place) FILTER (WHERE t.starts), '{}'),
+                   array_agg(t.tid ORDER BY t.place) FILTER (WHERE NOT t.starts)
+            INTO going, queues, v_back
+            FROM (
+                SELECT t.tid, t.queue, t.place, COALESCE(
+                           row_number() OVER (PARTITION BY t.queue, t.key ORDER BY t.place) <= s.go, true) AS starts
+                FROM unnest(going, queues, v_keys) WITH ORDINALITY AS t (tid, queue, key, place)
+                LEFT JOIN unnest(v_open.short_queues, v_open.short_keys, v_open.short_go) AS s (queue, key, go)
+                    ON s.queue = t.queue AND s.key = t.key
+            ) AS t;
+            PERFORM muskox.send_back(now, v_back);
+        END IF;
+        again := missed OR v_open.short_keys IS NOT NULL OR v_open.opened IS NOT NULL;
+    END IF;
+    RETURN NEXT;
+END
+$$;
+
+-- Let jobs that stand in line, and are counted as blocked by now, be blocked again.
+CREATE FUNCTION muskox.send_back(p_now bigint, p_tids tid[]) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_moves muskox.move[];
-    v_back muskox.move[];
-    v_opened bigint[];
 BEGIN
-    SELECT array_agg(ROW(m.seq, m.queue, m.lane, m.attempt, 0, CASE m.unnest WHEN 1 THEN 3 ELSE 2 END, NULL, m.id, m.key)::muskox.move
-                     ORDER BY m.ordinality),
-           array_agg(ROW(m.seq, m.queue, m.lane, m.attempt, 0, 2, NULL, m.id, m.key)::muskox.move) FILTER (WHERE m.unnest = 0)
-    INTO v_moves, v_back
-    -- The fates have no name but that of the function.
-    FROM unnest(p_moves, p_fates) WITH ORDINALITY AS m
-    WHERE m.unnest >= 0 AND m.key IS NOT NULL;
-    IF v_back IS NOT NULL THEN
+    WITH back AS (
         UPDATE muskox.jobs AS j SET state = 2, arrival = COALESCE(j.stood, j.arrival)
-        FROM unnest(p_tids, p_fates) AS t (tid, fate)
-        WHERE t.fate = 0 AND j.ctid = t.tid;
-        PERFORM muskox.tell_moves(p_now, NULL, v_back);
-    END IF;
-    IF v_moves IS NOT NULL THEN
-        SELECT f.opened INTO v_opened FROM muskox.follow(p_now, v_moves) AS f;
-    END IF;
-    RETURN v_opened IS NOT NULL OR NOT 1 = ALL (p_fates);
+        FROM unnest(p_tids) AS t (tid)
+        WHERE j.ctid = t.tid
+        RETURNING j.seq, ROW(j.seq, j.queue, j.lane, j.attempt, 0, 2, NULL, j.id, j.key)::muskox.move AS move
+    )
+    SELECT array_agg(b.move ORDER BY b.seq) INTO v_moves FROM back AS b;
+    PERFORM muskox.tell_moves(p_now, NULL, v_moves);
+    PERFORM muskox.tell_blocked(p_now, v_moves);
 END
 $$;
 
--- How the limits of queues stand: how many may start (NULL: any number), and when more may.
+-- How the limits of queues stand: how many may start (NULL: any number), when more may, and whether a hold is over.
 CREATE FUNCTION muskox.stand_limits(p_now bigint, p_queues integer[])
-RETURNS TABLE (queue integer, concurrency integer, may integer, next bigint, sweep text) LANGUAGE plpgsql
+RETURNS TABLE (queue integer, concurrency integer, may integer, next bigint, sweep text, over boolean) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -320,7 +343,7 @@ BEGIN
            CASE
                WHEN l.held_until > p_now THEN l.held_until
                WHEN t.tokens <= 0 AND (l.active < l.concurrency) IS NOT FALSE THEN ceil(b.empty + l.gap)::bigint
-           END, l.sweep
+           END, l.sweep, l.held_until <= p_now
     FROM unnest(p_queues) AS q (id) JOIN muskox.limits AS l ON l.queue = q.id
     CROSS JOIN LATERAL (
         SELECT greatest(CASE WHEN l.empty > p_now THEN p_now ELSE l.empty END, p_now - l.size * l.gap) AS empty

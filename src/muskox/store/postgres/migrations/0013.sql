@@ -191,6 +191,7 @@ BEGIN
             key_gap = p_key_gap, key_size = p_key_size,
             sweep = CASE
                 WHEN (l.key_concurrency, l.key_gap, l.key_size) IS DISTINCT FROM (p_key_concurrency, p_key_gap, p_key_size)
+                     AND EXISTS (SELECT FROM muskox.keys AS k WHERE k.queue = v_queue)
                 THEN '' ELSE l.sweep
             END
         WHERE l.queue = v_queue;
