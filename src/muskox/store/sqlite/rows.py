@@ -36,7 +36,7 @@ def claimed(
     """The job that a row of `pick` becomes when it is claimed. `tied` by its queue; what the job says comes to that."""
     _, seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress, flow, line = row
     said = NO_OPTIONS if options is None else read_options(options)
-    tied = tied or flow is not None or line is not None or is_awaited(said)
+    tied = tied or flow is not None or line is not None or (options is not None and is_awaited(said))
     return Job(
         id, queue, name, JobState.ACTIVE, priority, data, attempt + 1, attempts, stalls, releases, said,
         added, None, now, None, progress, None, None, worker,
@@ -52,7 +52,7 @@ def added(jobs: list[NewJob], now: int, *, flow: str | None = None, held: bool =
     delayed = state is JobState.DELAYED
     due = now + int(first.delay * 1_000_000) if delayed else None
     queue, name, priority, options = first.queue, first.name, first.priority, first.options
-    return [
+    made = [
         Added(
             Job(
                 job.id,
@@ -69,12 +69,14 @@ def added(jobs: list[NewJob], now: int, *, flow: str | None = None, held: bool =
                 now,
                 due,
                 key=job.key,
-                flow=flow,
             ),
             True,
         )
         for job in jobs
     ]
+    if flow is None:
+        return made
+    return [Added(msgspec.structs.replace(one.job, flow=flow), True) for one in made]
 
 
 def columns(new: NewJob, now: int, *, flow: int | None = None, held: bool = False) -> dict[str, Any]:

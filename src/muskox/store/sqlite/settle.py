@@ -38,9 +38,10 @@ class Settling:
 
     def __init__(self, settlements: Sequence[Settlement], *, careful: bool = False) -> None:
         self._careful = careful
-        self._ended = dedup.ended_of(settlements)
+        tied = [one for one in settlements if one.lease.tied]
+        self._ended = dedup.ended_of(tied) if tied else {}
         plain = [one for one in settlements if type(one) is Complete and one.keep is None and one.unkept is None]
-        self._plain = _Batch.of(plain) if plain else None
+        self._plain = _Batch.of(plain, tied=bool(tied)) if plain else None
         self._others: list[Settlement] = []
         if len(plain) < len(settlements):
             self._others = [
@@ -94,7 +95,7 @@ class _Batch(NamedTuple):
     """The jobs for whose end somebody waits."""
 
     @classmethod
-    def of(cls, done: list[Complete]) -> _Batch:
+    def of(cls, done: list[Complete], *, tied: bool) -> _Batch:
         leases = [one.lease for one in done]
         results = [(one.lease.row, one.lease.token, one.result) for one in done if one.result is not None]
         bare = leases if not results else [one.lease for one in done if one.result is None]
@@ -110,7 +111,7 @@ class _Batch(NamedTuple):
                 (lane, len(its), pack([(one.job_id, one.name, one.attempt) for one in its]))
                 for lane, its in _by_lane(leases)
             ],
-            [lease.row for lease in leases if lease.tied],
+            [lease.row for lease in leases if lease.tied] if tied else [],
         )
 
     def write(self, tx: Tx) -> int:
@@ -136,7 +137,8 @@ def _held_of(tx: Tx, batch: _Batch) -> tuple[_Batch, list[Lease]]:
     """What of the batch still counts, each job once, and the leases that were lost."""
     held = still_held(tx, [one.lease for one in batch.done])
     lost = [one.lease for one in batch.done if fence(one.lease) not in held and not _repeats(tx, one)]
-    return _Batch.of(list({one.lease.row: one for one in batch.done if fence(one.lease) in held}.values())), lost
+    kept = {one.lease.row: one for one in batch.done if fence(one.lease) in held}
+    return _Batch.of(list(kept.values()), tied=bool(batch.tied)), lost
 
 
 def _settle_others(tx: Tx, settlements: Sequence[Settlement], members: list[endings.Member]) -> list[Lease]:
