@@ -237,7 +237,7 @@ BEGIN
         SELECT array_agg(h.queue), array_agg(h.moment) INTO queues, moments
         FROM (
             SELECT q.id AS queue, least(
-                       s.next, k.look_at, CASE WHEN v_busy OR s.sweep IS NOT NULL THEN now + 5000 END) AS moment
+                       s.next, k.look_at, CASE WHEN v_busy OR s.sweep IS NOT NULL THEN now + 10000 END) AS moment
             FROM unnest(v_all) AS q (id)
             LEFT JOIN muskox.stand_limits(now, v_all) AS s ON s.queue = q.id
             LEFT JOIN LATERAL (
