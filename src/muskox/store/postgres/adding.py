@@ -16,7 +16,19 @@ from muskox.store.postgres import rows
 from muskox.store.postgres.connections import Connection, ask
 from muskox.store.protocol import Added
 
-__all__ = ["Lane", "alike", "answers", "are_alike", "data_of", "lanes_of", "read", "say_alike", "step", "values"]
+__all__ = [
+    "Lane",
+    "alike",
+    "answers",
+    "are_alike",
+    "columns",
+    "data_of",
+    "lanes_of",
+    "read",
+    "say_alike",
+    "step",
+    "values",
+]
 
 Lane = tuple[int, int]
 """The numbers of a queue and of its lane for a job name."""
@@ -42,7 +54,7 @@ def step(
         return "add", values(jobs, data, lanes, now=now, level=level, within=within)
     found = [lanes[job.queue, job.name] for job in jobs]
     return "add_tied", (
-        now, level, within is not None, *_columns(jobs, found), data, rows.texts([job.key for job in jobs]), within,
+        now, level, within is not None, *columns(jobs, found), data, rows.texts([job.key for job in jobs]), within,
     )  # fmt: skip
 
 
@@ -65,7 +77,7 @@ def values(
         now,
         level,
         within is not None,
-        *_columns(jobs, found),
+        *columns(jobs, found),
         data,
         rows.ints([queue for queue, _, _, _ in runs]),
         rows.ints([lane for _, lane, _, _ in runs]),
@@ -127,7 +139,7 @@ def answers(
     return found
 
 
-def _columns(jobs: Sequence[NewJob], found: Sequence[Lane]) -> tuple[str, ...]:
+def columns(jobs: Sequence[NewJob], found: Sequence[Lane]) -> tuple[str, ...]:
     """What all ways of adding are given of each job, but for its data."""
     return (
         rows.ints([queue for queue, _ in found]),
@@ -142,6 +154,8 @@ def _columns(jobs: Sequence[NewJob], found: Sequence[Lane]) -> tuple[str, ...]:
 
 
 def _options(jobs: Sequence[NewJob]) -> list[str | None]:
+    if not jobs:
+        return []
     # Jobs that are added together mostly share one object.
     last = jobs[0].options
     text = rows.options_text(last)

@@ -29,13 +29,13 @@ LIMIT %s;
 SELECT
     (SELECT count(*) FROM (
         SELECT FROM muskox.jobs AS o
-        WHERE o.queue = j.queue AND o.key = j.key AND o.state = 2 AND o.rank < j.rank LIMIT %(most)s) AS one),
+        WHERE o.queue = j.queue AND o.key = j.key AND o.state = 2 AND o.bound IS NULL AND o.rank < j.rank LIMIT %(most)s) AS one),
     (SELECT count(*) FROM (
         SELECT FROM muskox.jobs AS o
-        WHERE o.queue = j.queue AND o.key = j.key AND o.state = 2 AND o.rank = j.rank
+        WHERE o.queue = j.queue AND o.key = j.key AND o.state = 2 AND o.bound IS NULL AND o.rank = j.rank
           AND (o.arrival, o.seq) < (j.arrival, j.seq) LIMIT %(most)s) AS one)
 FROM muskox.queues AS q JOIN muskox.jobs AS j ON j.queue = q.id
-WHERE q.name = %(queue)s AND j.id = %(id)s AND j.state = 2;
+WHERE q.name = %(queue)s AND j.id = %(id)s AND j.state = 2 AND j.bound IS NULL;
 
 -- name: audit_limits
 SELECT 'key ' || COALESCE(k.name, r.key) || ' is said to have ' || s.kept || ' ' || s.state || ' jobs, it has ' || s.real, q.name, ''
@@ -44,7 +44,7 @@ FULL JOIN (
     SELECT j.queue, j.key, count(*) FILTER (WHERE j.state = 0) AS open, count(*) FILTER (WHERE j.state = 1) AS delayed,
            count(*) FILTER (WHERE j.state = 2) AS blocked, count(*) FILTER (WHERE j.state = 3) AS active
     FROM muskox.jobs AS j
-    WHERE j.key IS NOT NULL AND j.state < 4
+    WHERE j.key IS NOT NULL AND j.state < 4 AND j.bound IS NULL
     GROUP BY j.queue, j.key
 ) AS r ON r.queue = k.queue AND r.key = k.name
 JOIN muskox.queues AS q ON q.id = COALESCE(k.queue, r.queue)

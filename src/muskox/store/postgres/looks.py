@@ -16,6 +16,7 @@ from muskox.core.job import Job, JobState
 from muskox.core.limits import NO_LIMITS
 from muskox.store.postgres import rows
 from muskox.store.postgres.connections import Connection
+from muskox.store.postgres.growing import parent
 from muskox.store.postgres.limiting import key_state, queue_limits
 from muskox.store.postgres.rows import NUMBER, STATE
 from muskox.store.postgres.schema import Schema
@@ -25,6 +26,9 @@ __all__ = ["Looks"]
 
 ALIVE = 30_000_000
 """A worker whose last beat is older than so many microseconds is not counted as live."""
+
+_PARENTS = 10
+"""Parents of a blocked job that are told of."""
 
 _LOWEST, _HIGHEST = -(2**63), 2**63 - 1
 
@@ -75,6 +79,11 @@ class Looks:
             found = Standing(job, moment, paused, lease_until_us=lease_until)
             if job.state is JobState.WAITING:
                 found = msgspec.structs.replace(found, higher=higher, earlier=earlier)
+            if job.state is JobState.BLOCKED and job.flow is not None:
+                its = {"queue": job.queue, "id": job.id, "unended": True, "limit": _PARENTS}
+                found = msgspec.structs.replace(
+                    found, parents=tuple(parent(row) for row in await self._all(db, "parents", its))
+                )
             return await self._limited(db, found, values["most"])
         return None
 

@@ -14,7 +14,7 @@ from muskox.store.protocol import Added, Want
 
 __all__ = [
     "NUMBER", "STATE", "added", "added_as", "asked", "claimed", "failure_text", "full", "ints", "options_text",
-    "place", "places", "pure", "texts",
+    "place", "places", "pure", "read_failure", "texts",
 ]  # fmt: skip
 
 STATE: tuple[JobState, ...] = (
@@ -132,15 +132,15 @@ def added_as(jobs: Sequence[NewJob], now: int, states: Sequence[int | None]) -> 
 def full(row: tuple[Any, ...]) -> Job:
     """The job in a row of the columns that `statements.sql` names `job`."""
     (where, id, queue, name, state, rank, data, attempt, attempts, stalls, releases, options, at, due, started, ended,
-     progress, result, failure, worker, token, steps, tied, key) = row  # fmt: skip
+     progress, result, failure, worker, token, steps, tied, key, flow) = row  # fmt: skip
     active = state == _ACTIVE
     said = NO_OPTIONS if options is None else _read_options(options)
     return Job(
         id, queue, name, STATE[state], -rank, data, attempt, attempts, stalls, releases, said,
-        at, due, started, ended, progress, result, None if failure is None else _read_failure(failure),
+        at, due, started, ended, progress, result, None if failure is None else read_failure(failure),
         worker if active else None,
         Lease(queue, id, token, name, attempt, place(where), tied is True or is_awaited(said)) if active else None,
-        steps, key,
+        steps, key, flow,
     )  # fmt: skip
 
 
@@ -162,7 +162,8 @@ def _read_options(text: str) -> Options:
         return NO_OPTIONS
 
 
-def _read_failure(text: str) -> Failure:
+def read_failure(text: str) -> Failure:
+    """A failure as it was kept."""
     try:
         return _failure.decode(text)
     except msgspec.DecodeError as error:

@@ -4,7 +4,8 @@
 -- name: job
 -- The columns of a whole job, in the order in which `rows.full` reads them.
 j.ctid::text, j.id, q.name, l.name, j.state, j.rank, j.data, j.attempt, j.attempts, j.stalls, j.releases, j.options,
-j.added, j.due, j.started, j.ended, j.progress, j.result, j.failure, j.worker, j.token, j.steps, j.tied, j.key
+j.added, j.due, j.started, j.ended, j.progress, j.result, j.failure, j.worker, j.token, j.steps, j.tied, j.key,
+CASE WHEN j.flow IS NOT NULL THEN (SELECT its.id FROM muskox.flows AS its WHERE its.number = j.flow) END
 
 -- name: check
 -- What is there: the names of the migrations, if their table is, and what must be known of server and session.
@@ -202,7 +203,7 @@ LIMIT %(limit)s;
 -- Those that stand behind others of their key.
 SELECT j.seq, j.arrival, j.clear_at, {job}
 FROM muskox.queues AS q JOIN muskox.jobs AS j ON j.queue = q.id JOIN muskox.lanes AS l ON l.id = j.lane
-WHERE q.name = %(queue)s AND j.state = 2 AND j.key IS NOT NULL
+WHERE q.name = %(queue)s AND j.state = 2 AND j.bound IS NULL
 ORDER BY j.key, j.rank, j.arrival, j.seq
 LIMIT %(limit)s;
 

@@ -22,6 +22,7 @@ from muskox.store.postgres import adding, dedup, moving, rows, settling
 from muskox.store.postgres.adding import Lane
 from muskox.store.postgres.bells import EVENTS
 from muskox.store.postgres.claiming import Claiming
+from muskox.store.postgres.flowing import Flowing
 from muskox.store.postgres.limiting import Limiting
 from muskox.store.postgres.location import Location, parse
 from muskox.store.postgres.looks import Looks
@@ -53,7 +54,7 @@ def connect(url: str, world: World) -> PostgresStore:
     return PostgresStore(parse(url), world)
 
 
-class PostgresStore(Claiming, Limiting, Scheduling, Inside):
+class PostgresStore(Claiming, Flowing, Limiting, Scheduling, Inside):
     """A store in one schema of a database. Its connections belong to the event loop in which it was opened."""
 
     def __init__(self, location: Location, world: World) -> None:
@@ -123,13 +124,6 @@ class PostgresStore(Claiming, Limiting, Scheduling, Inside):
                 return answers
             # Somebody has removed one of them in this moment: it can be stored now.
 
-    async def _there(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Job]:
-        """Those of the jobs that are there, by queue and id."""
-        if not wanted:
-            return {}
-        values = rows.texts(queue for queue, _ in wanted), rows.texts(id for _, id in wanted)
-        return {(job.queue, job.id): job for job in map(rows.full, await self._all("get_by_queue", values))}
-
     async def _add_alike(self, jobs: Sequence[NewJob]) -> list[Added] | None:
         """Add jobs that are alike by the short way; None if that cannot be, as when one is known."""
         lane = jobs[0].queue, jobs[0].name
@@ -140,12 +134,6 @@ class PostgresStore(Claiming, Limiting, Scheduling, Inside):
         at, bells = msgspec.json.decode(answer)
         self._bells.ring(bells)
         return rows.added(jobs, at)
-
-    async def _stored(self, jobs: Sequence[NewJob] | Sequence[Job]) -> dict[tuple[str, str], Job] | None:
-        """The jobs that are there under those queues and ids; None when one is not."""
-        wanted = {(job.queue, job.id) for job in jobs}
-        found = await self._there(list(wanted))
-        return found if len(found) == len(wanted) else None
 
     async def settle(self, settlements: Sequence[Settlement], *, within: Any = None) -> list[Lease]:
         if within is not None:
@@ -309,7 +297,8 @@ class PostgresStore(Claiming, Limiting, Scheduling, Inside):
         return await self._connections.run(partial(self._looks.workers, now=self._now()))
 
     async def audit(self) -> list[Finding]:
-        return await self._connections.run(partial(self._looks.audit, now=self._now())) + await self._audit_schedules()
+        found = await self._connections.run(partial(self._looks.audit, now=self._now()))
+        return found + await self._audit_schedules() + await self._audit_flows()
 
     # --- hints, events, workers --------------------------------------------------
 

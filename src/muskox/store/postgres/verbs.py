@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from muskox.core.job import Job, NewJob
 from muskox.core.seam import World
 from muskox.store.postgres import rows
 from muskox.store.postgres.adding import Lane
@@ -48,6 +49,19 @@ class Verbs:
 
     async def _one(self, name: str, values: Row) -> Row:
         return (await self._all(name, values))[0]
+
+    async def _there(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Job]:
+        """Those of the jobs that are there, by queue and id."""
+        if not wanted:
+            return {}
+        values = rows.texts(queue for queue, _ in wanted), rows.texts(id for _, id in wanted)
+        return {(job.queue, job.id): job for job in map(rows.full, await self._all("get_by_queue", values))}
+
+    async def _stored(self, jobs: Sequence[NewJob] | Sequence[Job]) -> dict[tuple[str, str], Job] | None:
+        """The jobs that are there under those queues and ids; None when one is not."""
+        wanted = {(job.queue, job.id) for job in jobs}
+        found = await self._there(list(wanted))
+        return found if len(found) == len(wanted) else None
 
     async def _learn(self, lanes: set[tuple[str, str]]) -> Mapping[tuple[str, str], Lane]:
         """The numbers of these lanes and of others, which are made if there are none. Lanes are never deleted."""

@@ -7,7 +7,7 @@ held until the caller commits, new lanes and tables, is made on another one.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,13 +15,15 @@ import psycopg
 from psycopg import errors
 from psycopg.rows import tuple_row
 
-from muskox.core.errors import OptionError, StoreUnavailable
+from muskox.core.errors import MuskoxError, OptionError, StoreUnavailable
+from muskox.core.flows import FlowJob, NewFlow
 from muskox.core.job import Lease, NewJob
 from muskox.core.life import Settlement
 from muskox.core.seam import World
 from muskox.core.twins import are_any
 from muskox.store.postgres import adding, dedup, lenders, rows, settling
 from muskox.store.postgres.adding import Lane
+from muskox.store.postgres.growing import Growing
 from muskox.store.postgres.levels import Levels
 from muskox.store.postgres.location import Location
 from muskox.store.postgres.schema import Schema
@@ -115,6 +117,42 @@ class Within:
                 await self._ask_later(found, "ring", (self._channel, bells))
                 return [settlements[place].lease for place in places]
 
+    def grow_here(self, its: Growing, given: Any) -> list[Added]:
+        """Add to a flow in the caller's thread, on a blocking connection."""
+        found = lenders.find(given)
+        self._learn(its.lanes)
+        with self._translated(its.refused), _begun(found), found.transaction():
+            self._check_identity(self._ask(found, "identity"))
+            [row] = self._ask(found, "grow", self._growing(its))
+            known = its.known(row)
+            return self._answers_grown(its, row, self._ask(found, "get_by_queue", _names(known)) if known else [])
+
+    async def grow(self, its: Growing, given: Any) -> list[Added]:
+        """Add to a flow on an asynchronous connection of this loop, or as `grow_here` on a blocking one."""
+        if not lenders.is_asynchronous(given):
+            return self.grow_here(its, given)
+        found = await lenders.find_async(given)
+        self._learn(its.lanes)
+        with self._translated(its.refused):
+            if found.info.transaction_status == _Status.IDLE:
+                await found.execute("SELECT 1")
+            async with found.transaction():
+                self._check_identity(await self._ask_later(found, "identity"))
+                [row] = await self._ask_later(found, "grow", self._growing(its))
+                known = its.known(row)
+                there = await self._ask_later(found, "get_by_queue", _names(known)) if known else []
+                return self._answers_grown(its, row, there)
+
+    def _growing(self, its: Growing) -> Row:
+        now = int(self._world.now() * 1_000_000) if self._world.simulated else None
+        return its.values(self._lanes, now=now, level=self._levels.add, within=self._channel)
+
+    def _answers_grown(self, its: Growing, row: Row, there: list[Row]) -> list[Added]:
+        stored = {(job.queue, job.id): job for job in map(rows.full, there)}
+        if any((job.queue, job.id) not in stored for job in its.known(row)):
+            raise StoreUnavailable("a job with that id is being removed at this moment; repeat the transaction")
+        return its.answers(row, stored)
+
     def _settling(self, settlements: Sequence[Settlement]) -> Row:
         now = int(self._world.now() * 1_000_000) if self._world.simulated else None
         return now, self._levels.add, *settling.items(settlements, self._lanes)
@@ -164,7 +202,9 @@ class Within:
             )
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(
+        self, refused: Callable[[psycopg.Error], MuskoxError | None] = lambda error: None
+    ) -> Iterator[None]:
         try:
             yield
         except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
@@ -173,7 +213,7 @@ class Within:
                 f"in {self._location.said}; a transaction covers one database, so give one on the same"
             ) from error
         except psycopg.Error as error:
-            raise translate(error, self._location) from error
+            raise refused(error) or translate(error, self._location) from error
 
     # --- on a connection of our own ----------------------------------------------
 
@@ -203,8 +243,15 @@ class Inside:
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
         return self._within.add_here(jobs, connection)
 
+    def grow_within(self, flow: NewFlow, jobs: Sequence[FlowJob], connection: Any) -> list[Added]:
+        return self._within.grow_here(Growing(flow, jobs), connection)
+
     def settle_within(self, settlements: Sequence[Settlement], connection: Any) -> list[Lease]:
         return self._within.settle_here(settlements, connection)
+
+
+def _names(jobs: Iterable[NewJob]) -> Row:
+    return _keys({(job.queue, job.id) for job in jobs})
 
 
 def _keys(wanted: Collection[tuple[str, str]]) -> Row:

@@ -57,6 +57,7 @@ CREATE TABLE muskox.figures (
 -- `seq` is the order of adding. Claims and settlements find a row by its place (ctid), so there is no index on it.
 -- `tied`: somebody waits for its end, and `follow` has to know. `counted`: it is among the active jobs that the limits of
 -- its queue count. `stood` is the arrival that a job had in the line of its key before it came to stand in the queue's.
+-- `flow` is the flow or batch that it is in, `bound`: it is blocked by its parents there, and not by its key.
 CREATE TABLE muskox.jobs (
     seq bigint GENERATED ALWAYS AS IDENTITY,
     arrival bigint NOT NULL,
@@ -68,6 +69,7 @@ CREATE TABLE muskox.jobs (
     lease_until bigint,
     token bigint,
     stood bigint,
+    flow bigint,
     queue integer NOT NULL,
     lane integer NOT NULL,
     rank integer NOT NULL,
@@ -79,6 +81,7 @@ CREATE TABLE muskox.jobs (
     state smallint NOT NULL,
     tied boolean,
     counted boolean,
+    bound boolean,
     key text COLLATE "C",
     id text COLLATE "C" NOT NULL,
     worker text COLLATE "C",
@@ -100,7 +103,7 @@ CREATE TABLE muskox.jobs (
 -- A move of a job, as functions tell each other; `source` and `target` are states, NULL outside of the store.
 CREATE TYPE muskox.move AS (
     seq bigint, queue integer, lane integer, attempt integer, source smallint, target smallint, counted boolean,
-    id text COLLATE "C", key text COLLATE "C"
+    id text COLLATE "C", key text COLLATE "C", flow bigint
 );
 
 CREATE INDEX jobs_waiting ON muskox.jobs (lane, rank, arrival, seq) WHERE state = 0;

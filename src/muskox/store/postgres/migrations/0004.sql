@@ -78,7 +78,7 @@ BEGIN
         FROM unnest(p_told_queues, p_told_lanes, p_bodies) WITH ORDINALITY AS t (queue, lane, body, number)
         CROSS JOIN LATERAL json_array_elements(t.body::json) WITH ORDINALITY AS e (fact, number)
     ) AS f;
-    PERFORM muskox.lock_ties(array_agg(j.queue), array_agg(j.key))
+    PERFORM muskox.lock_ties(array_agg(j.queue), array_agg(j.key), array_agg(j.flow), array_agg(j.seq))
     FROM unnest(v_queues, v_ids, p_tokens) AS c (queue, id, token)
     JOIN muskox.jobs AS j ON j.queue = c.queue AND j.id = c.id AND j.token = c.token
     WHERE j.tied
@@ -92,7 +92,7 @@ BEGIN
     SELECT array_agg(m.token), array_agg(m.move) FILTER (WHERE m.tied) INTO v_mine, v_moves
     FROM (
         SELECT DISTINCT ON (c.token) c.token, j.tied,
-               ROW(j.seq, j.queue, j.lane, j.attempt, 3, 4, j.counted, j.id, j.key)::muskox.move AS move
+               ROW(j.seq, j.queue, j.lane, j.attempt, 3, 4, j.counted, j.id, j.key, j.flow)::muskox.move AS move
         FROM unnest(v_queues, v_ids, p_tokens) AS c (queue, id, token)
         JOIN muskox.jobs AS j ON j.queue = c.queue AND j.id = c.id AND j.token = c.token AND j.state = 4
         WHERE j.xmin::text::bigint = (pg_current_xact_id()::text::bigint & 4294967295)
@@ -147,15 +147,17 @@ DECLARE
     v_tids tid[];
     v_rows bigint[];
     v_keys text[];
+    v_flows bigint[];
     v_tied boolean[];
     v_counted boolean[];
     v_queues integer[];
     v_waits integer[];
     v_moves muskox.move[];
+    v_going muskox.move[];
 BEGIN
     PERFORM muskox.relax(p_level);
     IF p_tied THEN
-        PERFORM muskox.lock_ties(array_agg(j.queue), array_agg(j.key))
+        PERFORM muskox.lock_ties(array_agg(j.queue), array_agg(j.key), array_agg(j.flow), array_agg(j.seq))
         FROM json_to_recordset(p_items) AS i (queue integer, id text, token bigint)
         JOIN muskox.jobs AS j ON j.queue = i.queue AND j.id = i.id AND j.token = i.token
         WHERE j.tied
@@ -168,26 +170,27 @@ BEGIN
         FROM json_to_recordset(p_items) AS i (place integer, queue integer, id text, token bigint)
         ORDER BY token, queue, id, place
     ), held AS (
-        SELECT i.place, j.ctid AS tid, j.seq, j.key, j.tied, j.counted
+        SELECT i.place, j.ctid AS tid, j.seq, j.key, j.flow, j.tied, j.counted
         FROM item AS i JOIN muskox.jobs AS j ON j.queue = i.queue AND j.id = i.id
         WHERE j.token = i.token AND j.state + 0 = 3
         FOR UPDATE OF j
     )
-    SELECT array_agg(h.place), array_agg(h.tid), array_agg(h.seq), array_agg(h.key), array_agg(h.tied),
-           array_agg(h.counted)
-    INTO v_done, v_tids, v_rows, v_keys, v_tied, v_counted
+    SELECT array_agg(h.place), array_agg(h.tid), array_agg(h.seq), array_agg(h.key), array_agg(h.flow),
+           array_agg(h.tied), array_agg(h.counted)
+    INTO v_done, v_tids, v_rows, v_keys, v_flows, v_tied, v_counted
     FROM held AS h;
 
     IF NOT p_tied AND true = ANY (v_tied) THEN
-        PERFORM muskox.lock_ties(ARRAY(SELECT i.queue FROM json_to_recordset(p_items) AS i (queue integer)), NULL);
+        PERFORM muskox.lock_ties(ARRAY(SELECT i.queue FROM json_to_recordset(p_items) AS i (queue integer)), NULL, v_flows, v_rows);
         PERFORM muskox.lock_keys(array_agg(i.queue), array_agg(v_keys[array_position(v_done, i.place)]))
         FROM json_to_recordset(p_items) AS i (place integer, queue integer);
     END IF;
     IF v_done IS NOT NULL THEN
         WITH item AS MATERIALIZED (
-            SELECT v_tids[n.number] AS tid, v_rows[n.number] AS seq, v_keys[n.number] AS key, v_tied[n.number] AS tied,
-                   v_counted[n.number] AS counted, i.place, i.queue, i.lane, i.id, i.attempt, i.refund, i.stalls,
-                   i.releases, i.ended, i.keep, i.gone, i.result, i.failure, h.held,
+            SELECT v_tids[n.number] AS tid, v_rows[n.number] AS seq, v_keys[n.number] AS key, v_flows[n.number] AS flow,
+                   v_tied[n.number] AS tied, v_counted[n.number] AS counted, i.place, i.queue, i.lane, i.id, i.attempt,
+                   i.refund, i.stalls, i.releases, i.ended, i.keep, i.gone AND v_flows[n.number] IS NULL AS gone,
+                   i.gone AND v_flows[n.number] IS NOT NULL AS going, i.result, i.failure, h.held,
                    CASE WHEN NOT h.held THEN i.delay END AS delay,
                    CASE WHEN i.state <> 0 AND NOT h.held THEN i.state
                         WHEN v_keys[n.number] IS NULL THEN 0 ELSE 2 END::smallint AS state
@@ -221,8 +224,9 @@ BEGIN
         )
         SELECT array_agg(DISTINCT i.queue) FILTER (WHERE i.state = 0), array_agg(i.place) FILTER (WHERE i.state = 0),
                array_agg(ROW(i.seq, i.queue, i.lane, i.attempt - i.refund, 3, CASE WHEN NOT i.gone THEN i.state END,
-                             i.counted, i.id, i.key)::muskox.move ORDER BY i.place) FILTER (WHERE i.tied)
-        INTO v_queues, v_waits, v_moves
+                             i.counted, i.id, i.key, i.flow)::muskox.move ORDER BY i.place) FILTER (WHERE i.tied),
+               array_agg(ROW(i.seq, i.queue, i.lane, 0, i.state, NULL, NULL, i.id, NULL, NULL)::muskox.move) FILTER (WHERE i.going)
+        INTO v_queues, v_waits, v_moves, v_going
         FROM item AS i;
         PERFORM muskox.hold(v_now, h.queue, CASE h.hold WHEN 1 THEN h.key END, h.delay)
         FROM (
@@ -261,6 +265,10 @@ BEGIN
         INSERT INTO muskox.pending (event, size, moved) SELECT id, size, 0 FROM told;
         IF v_moves IS NOT NULL THEN
             SELECT v_queues || f.queues INTO v_queues FROM muskox.follow(v_now, v_moves) AS f;
+        END IF;
+        IF v_going IS NOT NULL THEN
+            -- Their flows had to see how they ended.
+            PERFORM muskox.drop_going(v_now, v_going);
         END IF;
         v_queues := v_queues || muskox.add_later(v_now, array_agg(i.queue), array_agg(i.id))
         FROM json_to_recordset(p_items) AS i (place integer, queue integer, id text, over boolean)

@@ -70,7 +70,7 @@ BEGIN
             WHERE j.ctid = d.tid
               AND (j.key IS NULL OR (j.queue, j.key) IN (SELECT h.queue, h.key FROM unnest(v_queues, v_keys) AS h (queue, key)))
             RETURNING j.arrival, j.seq, j.tied,
-                      ROW(j.seq, j.queue, j.lane, j.attempt, 1, j.state, NULL, j.id, j.key)::muskox.move AS move
+                      ROW(j.seq, j.queue, j.lane, j.attempt, 1, j.state, NULL, j.id, j.key, j.flow)::muskox.move AS move
         )
         SELECT array_agg(p.move ORDER BY p.arrival, p.seq), array_agg(p.move ORDER BY p.arrival, p.seq) FILTER (WHERE p.tied)
         INTO v_moves, v_tied
@@ -114,6 +114,7 @@ DECLARE
     v_places integer[];
     v_had_queues integer[];
     v_had_keys text[];
+    v_flows bigint[];
     v_moves muskox.move[];
     v_rung integer[];
 BEGIN
@@ -124,10 +125,11 @@ BEGIN
     PERFORM muskox.relax(p_level);
     PERFORM FROM muskox.limits AS l WHERE l.concurrency IS NOT NULL ORDER BY l.queue FOR UPDATE;
     SELECT array_agg(j.tid), array_agg(j.queue) FILTER (WHERE j.key IS NOT NULL),
-           array_agg(j.key) FILTER (WHERE j.key IS NOT NULL)
-    INTO v_tids, v_had_queues, v_had_keys
+           array_agg(j.key) FILTER (WHERE j.key IS NOT NULL), array_agg(j.flow) FILTER (WHERE j.flow IS NOT NULL)
+    INTO v_tids, v_had_queues, v_had_keys, v_flows
     FROM (
-        SELECT j.ctid AS tid, j.queue, j.key
+        SELECT j.ctid AS tid, j.queue, j.key,
+               CASE WHEN j.stalls >= COALESCE(j.max_stalls, p_most) THEN j.flow END AS flow
         FROM muskox.jobs AS j
         WHERE j.state = 3 AND COALESCE(j.lease_until, 0) < v_now
         ORDER BY j.lease_until
@@ -137,11 +139,16 @@ BEGIN
     IF v_had_keys IS NOT NULL THEN
         SELECT l.queues, l.keys INTO v_had_queues, v_had_keys FROM muskox.try_keys(v_had_queues, v_had_keys) AS l;
     END IF;
+    IF v_flows IS NOT NULL THEN
+        v_flows := ARRAY(SELECT f.number FROM muskox.flows AS f WHERE f.number = ANY (v_flows) FOR UPDATE SKIP LOCKED);
+    END IF;
     WITH lapsed AS MATERIALIZED (
         SELECT j.ctid AS tid, j.worker, j.stalls + 1 AS stalls, COALESCE(j.max_stalls, p_most) AS most
         FROM unnest(v_tids) AS t (tid) JOIN muskox.jobs AS j ON j.ctid = t.tid
-        WHERE j.key IS NULL
-           OR (j.queue, j.key) IN (SELECT h.queue, h.key FROM unnest(v_had_queues, v_had_keys) AS h (queue, key))
+        WHERE (j.key IS NULL
+               OR (j.queue, j.key) IN (SELECT h.queue, h.key FROM unnest(v_had_queues, v_had_keys) AS h (queue, key)))
+          -- The end of one changes the record of its flow.
+          AND (j.flow IS NULL OR j.stalls < COALESCE(j.max_stalls, p_most) OR j.flow = ANY (v_flows))
     ), fate AS (
         SELECT p.*,
                -- As life.stall_delay: none after the first, then 2, 4, 8 … up to 60 seconds.
@@ -160,7 +167,7 @@ BEGIN
         FROM fate AS f
         WHERE j.ctid = f.tid
         RETURNING j.queue, j.lane, j.id, f.worker, j.attempt, j.stalls, j.state, f.failure, j.tied,
-                  ROW(j.seq, j.queue, j.lane, j.attempt, 3, j.state, j.counted, j.id, j.key)::muskox.move AS move
+                  ROW(j.seq, j.queue, j.lane, j.attempt, 3, j.state, j.counted, j.id, j.key, j.flow)::muskox.move AS move
     )
     SELECT array_agg(t.queue), array_agg(t.lane), array_agg(t.id), array_agg(t.worker), array_agg(t.attempt),
            array_agg(t.stalls), array_agg(t.state), array_agg(t.failure), array_agg(t.move) FILTER (WHERE t.tied)
@@ -193,6 +200,17 @@ BEGIN
     RETURN QUERY
     SELECT q.name, t.id, t.worker, muskox.awaited(v_queues || v_rung)
     FROM unnest(v_queues[:cardinality(v_ids)], v_ids, v_workers) AS t (queue, id, worker) JOIN muskox.queues AS q ON q.id = t.queue;
+END
+$$;
+
+-- Delete jobs that have just ended, by their moves, with their logs, and count them out.
+CREATE FUNCTION muskox.drop_going(p_now bigint, p_moves muskox.move[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    DELETE FROM muskox.jobs AS j USING unnest(p_moves) AS m WHERE j.queue = m.queue AND j.id = m.id AND j.seq = m.seq;
+    DELETE FROM muskox.logs AS g USING unnest(p_moves) AS m WHERE g.job = m.seq;
+    PERFORM muskox.tell_moves(p_now, NULL, p_moves);
 END
 $$;
 
@@ -294,6 +312,7 @@ BEGIN
             v_cleared := v_cleared + muskox.drop_ended(v_now, v_tids);
         END IF;
     END LOOP;
+    PERFORM muskox.clear_flows(v_now, p_limit);
     RETURN v_cleared;
 END
 $$;

@@ -59,33 +59,55 @@ SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan S
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
-    v_now bigint := muskox.tick(p_now, true);
     v_queue integer := (SELECT q.id FROM muskox.queues AS q WHERE q.name = p_queue);
     v_ids text[];
-    v_tids tid[];
-    v_rows bigint[];
-    v_moves muskox.move[];
-    v_tied muskox.move[];
-    v_queues integer[];
+    v_lanes integer[];
 BEGIN
-    moved := 0;
     IF p_ids IS NULL THEN
         v_ids := ARRAY(SELECT s.id FROM muskox.selected(p_queue, p_states, p_names, p_limit) AS s);
     ELSE
         v_ids := ARRAY(SELECT DISTINCT w.id COLLATE "C" FROM unnest(p_ids) AS w (id) ORDER BY 1);
     END IF;
-    PERFORM muskox.lock_ties(array_agg(j.queue), array_agg(j.key))
-    FROM unnest(v_ids) AS w (id) JOIN muskox.jobs AS j ON j.queue = v_queue AND j.id = w.id
+    IF p_names IS NOT NULL THEN
+        v_lanes := ARRAY(SELECT l.id FROM muskox.lanes AS l WHERE l.queue = v_queue AND l.name = ANY (p_names));
+    END IF;
+    RETURN QUERY
+    SELECT c.moved, c.bells
+    FROM muskox.change_rows(
+        p_now, p_verb, array_fill(v_queue, ARRAY[cardinality(v_ids)]), v_ids, p_states, v_lanes) AS c;
+END
+$$;
+
+-- Change these jobs, as far as they are in one of the states and, unless it is NULL, of the lanes.
+CREATE FUNCTION muskox.change_rows(
+    p_now bigint, p_verb text, p_queues integer[], p_ids text[], p_states smallint[], p_lanes integer[]
+) RETURNS TABLE (moved integer, bells text[]) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_now bigint := muskox.tick(p_now, true);
+    v_tids tid[];
+    v_rows bigint[];
+    v_in_flow bigint[];
+    v_moves muskox.move[];
+    v_tied muskox.move[];
+    v_bound muskox.move[];
+    v_queues integer[];
+BEGIN
+    moved := 0;
+    PERFORM muskox.lock_ties(array_agg(j.queue), array_agg(j.key), array_agg(j.flow), array_agg(j.seq))
+    FROM unnest(p_queues, p_ids) AS w (queue, id) JOIN muskox.jobs AS j ON j.queue = w.queue AND j.id = w.id
     WHERE j.tied
     HAVING count(*) > 0;
-    SELECT array_agg(j.tid ORDER BY j.place), array_agg(j.seq ORDER BY j.place) INTO v_tids, v_rows
+    SELECT array_agg(j.tid ORDER BY j.place), array_agg(j.seq ORDER BY j.place), array_agg(j.seq) FILTER (WHERE j.flow IS NOT NULL)
+    INTO v_tids, v_rows, v_in_flow
     FROM (
-        SELECT j.ctid AS tid, j.seq, w.place
-        FROM unnest(v_ids) WITH ORDINALITY AS w (id, place)
-        JOIN muskox.jobs AS j ON j.queue = v_queue AND j.id = w.id
-        WHERE (p_states IS NULL OR j.state = ANY (p_states))
-          AND (p_names IS NULL OR j.lane IN (SELECT l.id FROM muskox.lanes AS l WHERE l.queue = v_queue AND l.name = ANY (p_names)))
-        ORDER BY j.id
+        SELECT j.ctid AS tid, j.seq, j.flow, w.place
+        FROM unnest(p_queues, p_ids) WITH ORDINALITY AS w (queue, id, place)
+        JOIN muskox.jobs AS j ON j.queue = w.queue AND j.id = w.id
+        WHERE (p_states IS NULL OR j.state = ANY (p_states)) AND (p_lanes IS NULL OR j.lane = ANY (p_lanes))
+        ORDER BY j.queue, j.id
         FOR UPDATE OF j
     ) AS j;
     IF v_tids IS NULL THEN
@@ -93,16 +115,25 @@ BEGIN
         RETURN;
     END IF;
     moved := cardinality(v_tids);
+    IF p_verb = 'retry' AND v_in_flow IS NOT NULL THEN
+        PERFORM muskox.reopen_nodes(v_in_flow);
+    END IF;
+    -- What is bound to parents is in the line of no key.
     WITH it AS MATERIALIZED (
-        SELECT t.tid, t.place, j.tied, j.key,
+        SELECT t.tid, t.place, j.tied, b.bound,
                ROW(j.seq, j.queue, j.lane, j.attempt, j.state,
-                   CASE WHEN p_verb = 'cancel' THEN 6 WHEN p_verb = 'remove' THEN NULL WHEN j.key IS NULL THEN 0 ELSE 2 END,
-                   j.counted, j.id, j.key)::muskox.move AS move
+                   CASE WHEN p_verb = 'cancel' THEN 6 WHEN p_verb = 'remove' THEN NULL
+                        WHEN j.key IS NULL AND b.bound IS NULL THEN 0 ELSE 2 END,
+                   j.counted, j.id, CASE WHEN j.bound IS NULL AND b.bound IS NULL THEN j.key END, j.flow)::muskox.move AS move
         FROM unnest(v_tids) WITH ORDINALITY AS t (tid, place) JOIN muskox.jobs AS j ON j.ctid = t.tid
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN j.flow IS NOT NULL AND p_verb = 'retry' AND EXISTS (
+                SELECT FROM muskox.nodes AS n WHERE n.seq = j.seq AND n.waits IS NOT NULL) THEN true END AS bound
+        ) AS b
     ), changed AS (
         UPDATE muskox.jobs AS j
         SET state = (i.move).target, arrival = CASE WHEN p_verb = 'cancel' THEN j.arrival ELSE v_now END, due = NULL,
-            token = NULL, lease_until = NULL, ended = CASE WHEN p_verb = 'cancel' THEN v_now END,
+            token = NULL, lease_until = NULL, ended = CASE WHEN p_verb = 'cancel' THEN v_now END, bound = i.bound,
             clear_at = CASE WHEN p_verb = 'cancel' THEN j.clear_at END,
             attempts = CASE WHEN p_verb = 'retry' AND j.attempt >= COALESCE(j.attempts, 1) THEN j.attempt + 1 ELSE j.attempts END,
             stalls = CASE WHEN p_verb = 'retry' THEN 0 ELSE j.stalls END
@@ -110,8 +141,8 @@ BEGIN
         WHERE j.ctid = i.tid AND p_verb <> 'remove'
     )
     SELECT array_agg(i.move ORDER BY i.place), array_agg(i.move ORDER BY i.place) FILTER (WHERE i.tied),
-           array_agg(DISTINCT (i.move).queue)
-    INTO v_moves, v_tied, v_queues
+           array_agg(i.move ORDER BY i.place) FILTER (WHERE i.bound), array_agg(DISTINCT (i.move).queue)
+    INTO v_moves, v_tied, v_bound, v_queues
     FROM it AS i;
     IF p_verb = 'remove' THEN
         DELETE FROM muskox.jobs AS j USING unnest(v_tids) AS t (tid) WHERE j.ctid = t.tid;
@@ -121,6 +152,12 @@ BEGIN
         v_now, CASE p_verb WHEN 'cancel' THEN 'cancelled' WHEN 'remove' THEN 'removed' ELSE 'waiting' END, v_moves);
     IF p_verb IN ('cancel', 'remove') THEN
         v_queues := NULL;
+    END IF;
+    IF v_bound IS NOT NULL THEN
+        PERFORM muskox.tell_moved(
+            v_now, 'blocked', NULL, NULL, ARRAY(SELECT m.queue FROM unnest(v_bound) AS m),
+            ARRAY(SELECT m.lane FROM unnest(v_bound) AS m), ARRAY(SELECT m.id FROM unnest(v_bound) AS m),
+            ARRAY(SELECT m.attempt FROM unnest(v_bound) AS m), NULL);
     END IF;
     IF v_tied IS NOT NULL THEN
         SELECT v_queues || f.queues INTO v_queues FROM muskox.follow(v_now, v_tied) AS f;

@@ -57,7 +57,7 @@ BEGIN
            array_agg(m.move ORDER BY m.seq) FILTER (WHERE m.key IS NOT NULL AND m.state < 4)
     INTO v_rows, v_queues, v_ids, v_moves, v_tied
     FROM (
-        SELECT m.*, ROW(m.seq, m.queue, m.lane, m.attempt, NULL, m.state, NULL, m.id, m.key)::muskox.move AS move FROM made AS m
+        SELECT m.*, ROW(m.seq, m.queue, m.lane, m.attempt, NULL, m.state, NULL, m.id, m.key, NULL)::muskox.move AS move FROM made AS m
     ) AS m;
     -- Of twins the first is the one that was stored.
     stored := ARRAY(

@@ -46,19 +46,27 @@ CREATE INDEX keys_due ON muskox.keys (queue, look_at) WHERE look_at IS NOT NULL;
 CREATE INDEX keys_idle ON muskox.keys (idle_at) WHERE idle_at IS NOT NULL;
 
 -- The line of each key.
-CREATE INDEX jobs_blocked ON muskox.jobs (queue, key, rank, arrival, seq) WHERE state = 2;
+CREATE INDEX jobs_blocked ON muskox.jobs (queue, key, rank, arrival, seq) WHERE state = 2 AND bound IS NULL;
 -- As they were added, to be looked at; its condition keeps the planner from it for the line of a key.
 CREATE INDEX jobs_blocked_shown ON muskox.jobs (queue, seq) WHERE state = 2 AND seq > 0;
 
 -- The end of the line: the latest arrival that was given to a job that came from the line of its key.
 CREATE SEQUENCE muskox.line;
 
--- Lock what jobs with these keys are counted in, and what jobs of these queues are; keys are made where there are none.
--- To be called before any of the jobs is locked.
-CREATE FUNCTION muskox.lock_ties(p_queues integer[], p_keys text[]) RETURNS void LANGUAGE plpgsql
+-- Lock what these jobs are counted in, each by its queue, key, flow and row, and those that wait for them; keys are made
+-- where there are none. To be called before any of the jobs is locked.
+CREATE FUNCTION muskox.lock_ties(p_queues integer[], p_keys text[], p_flows bigint[], p_rows bigint[])
+RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_children record;
 BEGIN
+    IF cardinality(array_remove(p_flows, NULL)) > 0 THEN
+        SELECT * INTO v_children FROM muskox.lock_graphs(p_flows, p_rows);
+        p_queues := p_queues || v_children.queues;
+        p_keys := p_keys || v_children.keys;
+    END IF;
     PERFORM FROM muskox.limits AS l
     WHERE l.queue = ANY (p_queues) AND l.concurrency IS NOT NULL
     ORDER BY l.queue
@@ -183,7 +191,7 @@ BEGIN
                 (
                     SELECT j.ctid AS tid, j.rank, j.arrival, j.seq
                     FROM muskox.jobs AS j
-                    WHERE NOT r.fresh AND j.queue = r.queue AND j.key = r.name AND j.state = 2
+                    WHERE NOT r.fresh AND j.queue = r.queue AND j.key = r.name AND j.state = 2 AND j.bound IS NULL
                     ORDER BY j.rank, j.arrival, j.seq
                     LIMIT greatest(0, least(r.most, r.may) - r.open)
                 )
@@ -191,7 +199,7 @@ BEGIN
                     -- All that are blocked have come together, and the first of them found room.
                     SELECT j.ctid, 0, j.arrival, j.seq
                     FROM muskox.jobs AS j
-                    WHERE r.fresh AND j.queue = r.queue AND j.key = r.name AND j.state = 2
+                    WHERE r.fresh AND j.queue = r.queue AND j.key = r.name AND j.state = 2 AND j.bound IS NULL
                     ORDER BY j.arrival, j.seq
                     LIMIT greatest(0, least(r.most, r.may) - r.open)
                 )
@@ -204,7 +212,7 @@ BEGIN
         UPDATE muskox.jobs AS j SET state = 0, stood = j.arrival, arrival = v_line + f.number
         FROM found AS f
         WHERE j.ctid = f.tid AND j.state + 0 = 2
-        RETURNING ROW(j.seq, j.queue, j.lane, j.attempt, 2, 0, NULL, j.id, j.key)::muskox.move AS move, f.number, f.place
+        RETURNING ROW(j.seq, j.queue, j.lane, j.attempt, 2, 0, NULL, j.id, j.key, NULL)::muskox.move AS move, f.number, f.place
     ), kept AS (
         UPDATE muskox.keys AS k
         SET open = r.open + r.more, active = r.active, blocked = r.blocked - r.more, delayed = r.delayed,
@@ -298,7 +306,12 @@ DECLARE
     v_change record;
     v_opened muskox.move[];
     v_blocked muskox.move[];
+    v_more muskox.move[];
 BEGIN
+    IF EXISTS (SELECT FROM unnest(p_moves) AS m WHERE m.flow IS NOT NULL) THEN
+        v_more := muskox.follow_flows(p_now, p_moves);
+        p_moves := p_moves || v_more;
+    END IF;
     SELECT array_agg(m.queue) FILTER (WHERE m.counted AND m.source = 3) AS freed,
            array_agg(m.queue) FILTER (WHERE m.key IS NOT NULL) AS queues,
            array_agg(m.key) FILTER (WHERE m.key IS NOT NULL) AS keys,
@@ -334,6 +347,9 @@ BEGIN
         IF v_blocked IS NOT NULL THEN
             PERFORM muskox.tell_blocked(p_now, v_blocked);
         END IF;
+    END IF;
+    IF v_more IS NOT NULL THEN
+        queues := queues || ARRAY(SELECT DISTINCT m.queue FROM unnest(v_more) AS m WHERE m.target = 0);
     END IF;
     RETURN NEXT;
 END

@@ -322,7 +322,7 @@ BEGIN
         UPDATE muskox.jobs AS j SET state = 2, arrival = COALESCE(j.stood, j.arrival)
         FROM unnest(p_tids) AS t (tid)
         WHERE j.ctid = t.tid
-        RETURNING j.seq, ROW(j.seq, j.queue, j.lane, j.attempt, 0, 2, NULL, j.id, j.key)::muskox.move AS move
+        RETURNING j.seq, ROW(j.seq, j.queue, j.lane, j.attempt, 0, 2, NULL, j.id, j.key, NULL)::muskox.move AS move
     )
     SELECT array_agg(b.move ORDER BY b.seq) INTO v_moves FROM back AS b;
     PERFORM muskox.tell_moves(p_now, NULL, v_moves);

@@ -54,7 +54,7 @@ BEGIN
     SELECT array_agg(s.move), array_agg(s.move) FILTER (WHERE (s.move).key IS NOT NULL)
     INTO v_moves, v_tied
     FROM (
-        SELECT ROW(s.seq, s.queue, s.lane, 0, NULL, s.state, NULL, s.id, s.key)::muskox.move AS move
+        SELECT ROW(s.seq, s.queue, s.lane, 0, NULL, s.state, NULL, s.id, s.key, NULL)::muskox.move AS move
         FROM stored AS s ORDER BY s.seq
     ) AS s;
     IF v_moves IS NOT NULL THEN
@@ -101,20 +101,22 @@ DECLARE
     v_now bigint;
     v_queues integer[];
     v_keys text[];
+    v_flows bigint[];
+    v_rows bigint[];
     v_moves muskox.move[];
     v_over muskox.move[];
 BEGIN
     PERFORM muskox.relax(p_level);
-    SELECT array_agg(j.queue), array_agg(j.key) INTO v_queues, v_keys
+    SELECT array_agg(j.queue), array_agg(j.key), array_agg(j.flow), array_agg(j.seq) INTO v_queues, v_keys, v_flows, v_rows
     FROM unnest(p_tids, p_tokens) AS c (tid, token) JOIN muskox.jobs AS j ON j.ctid = c.tid AND j.token = c.token;
-    PERFORM muskox.lock_ties(v_queues, v_keys);
+    PERFORM muskox.lock_ties(v_queues, v_keys, v_flows, v_rows);
     v_now := muskox.tick(p_now, true);
     WITH done AS (
         UPDATE muskox.jobs AS j
         SET state = 4, ended = v_now, lease_until = NULL, failure = NULL, result = c.result
         FROM unnest(p_tids, p_tokens, p_results) AS c (tid, token, result)
         WHERE j.ctid = c.tid AND j.token = c.token AND j.state + 0 = 3
-        RETURNING ROW(j.seq, j.queue, j.lane, j.attempt, 3, 4, j.counted, j.id, j.key)::muskox.move AS move,
+        RETURNING ROW(j.seq, j.queue, j.lane, j.attempt, 3, 4, j.counted, j.id, j.key, j.flow)::muskox.move AS move,
                   position('"dedup":' IN j.options) > 0 AS unique_one
     )
     SELECT array_agg(d.move), array_agg(d.move) FILTER (WHERE d.unique_one) INTO v_moves, v_over FROM done AS d;

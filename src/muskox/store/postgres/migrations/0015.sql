@@ -1,0 +1,102 @@
+-- Flows and batches as one thing.
+
+-- Say that a flow has ended, if it has, and add what follows it. Gives the queues in which more may be claimed.
+CREATE FUNCTION muskox.end_flow(p_now bigint, p_flow bigint) RETURNS integer[] LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+DECLARE
+    v_moves muskox.move[] := muskox.tally(p_now, ARRAY[p_flow], '{0}', '{0}', '{0}');
+BEGIN
+    IF v_moves IS NULL THEN
+        RETURN NULL;
+    END IF;
+    PERFORM muskox.follow(p_now, v_moves);
+    RETURN ARRAY(SELECT DISTINCT m.queue FROM unnest(v_moves) AS m);
+END
+$$;
+
+-- Close a flow; with p_stop it is cancelled as a whole.
+CREATE FUNCTION muskox.close_flow(p_now bigint, p_level text, p_flow text, p_stop boolean) RETURNS text[] LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
+DECLARE
+    v_flow bigint;
+BEGIN
+    PERFORM muskox.relax(p_level);
+    UPDATE muskox.flows AS f SET open = false, stopped = f.stopped OR p_stop
+    WHERE f.id = p_flow AND (f.open OR (p_stop AND NOT f.stopped))
+    RETURNING f.number INTO v_flow;
+    IF FOUND THEN
+        RETURN muskox.awaited(COALESCE(muskox.end_flow(muskox.tick(p_now, true), v_flow), '{}'));
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- Cancel those jobs of a flow that have not ended, or retry those that failed or were cancelled. A graph is retried whole.
+CREATE FUNCTION muskox.change_flow(p_now bigint, p_verb text, p_flow text, p_states smallint[], p_limit integer)
+RETURNS TABLE (moved integer, bells text[]) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+#variable_conflict use_column
+DECLARE
+    v_flow muskox.flows;
+    v_queues integer[];
+    v_ids text[];
+BEGIN
+    SELECT * INTO v_flow FROM muskox.flows AS f WHERE f.id = p_flow;
+    moved := 0;
+    IF NOT FOUND THEN
+        RETURN NEXT;
+        RETURN;
+    END IF;
+    PERFORM muskox.lock_graphs(ARRAY[v_flow.number], NULL);
+    SELECT array_agg(w.queue), array_agg(w.id) INTO v_queues, v_ids
+    FROM (
+        SELECT j.queue, j.id
+        FROM unnest(p_states) WITH ORDINALITY AS s (state, place)
+        CROSS JOIN LATERAL (
+            SELECT o.queue, o.id, o.seq FROM muskox.jobs AS o
+            WHERE o.flow = v_flow.number AND o.state = s.state
+            ORDER BY o.seq
+            LIMIT CASE WHEN p_verb = 'cancel' OR NOT v_flow.graph THEN p_limit END
+        ) AS j
+        ORDER BY s.place, j.seq
+        LIMIT CASE WHEN p_verb = 'cancel' OR NOT v_flow.graph THEN p_limit END
+    ) AS w;
+    IF v_ids IS NOT NULL THEN
+        RETURN QUERY SELECT c.moved, c.bells FROM muskox.change_rows(p_now, p_verb, v_queues, v_ids, p_states, NULL) AS c;
+    ELSE
+        RETURN NEXT;
+    END IF;
+    IF p_verb = 'retry' AND v_flow.stopped THEN
+        UPDATE muskox.flows AS f SET stopped = false WHERE f.number = v_flow.number;
+    END IF;
+END
+$$;
+
+-- Delete flows that ended long enough ago and whose jobs have all gone.
+CREATE FUNCTION muskox.clear_flows(p_now bigint, p_limit integer) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_gone bigint[];
+    v_kept bigint[];
+BEGIN
+    SELECT array_agg(f.number) FILTER (WHERE NOT f.peopled), array_agg(f.number) FILTER (WHERE f.peopled) INTO v_gone, v_kept
+    FROM (
+        SELECT f.number, EXISTS (SELECT FROM muskox.jobs AS j WHERE j.flow = f.number) AS peopled
+        FROM muskox.flows AS f
+        WHERE f.look <= p_now
+        ORDER BY f.look
+        LIMIT LEAST(p_limit, 100)
+        FOR UPDATE SKIP LOCKED
+    ) AS f;
+    IF v_kept IS NOT NULL THEN
+        UPDATE muskox.flows AS f SET look = p_now + 3600000000 WHERE f.number = ANY (v_kept);
+    END IF;
+    IF v_gone IS NOT NULL THEN
+        DELETE FROM muskox.edges AS e USING muskox.nodes AS n WHERE n.flow = ANY (v_gone) AND e.child = n.seq;
+        DELETE FROM muskox.nodes AS n WHERE n.flow = ANY (v_gone);
+        DELETE FROM muskox.flows AS f WHERE f.number = ANY (v_gone);
+    END IF;
+END
+$$;
