@@ -80,7 +80,7 @@ BEGIN
     IF v_job.tied THEN
         PERFORM muskox.lock_keys(ARRAY[p_queue], ARRAY[v_job.key]);
         PERFORM muskox.follow(p_now, ARRAY[ROW(
-            v_job.seq, p_queue, v_job.lane, v_job.attempt, v_job.state, NULL, NULL, p_id, v_job.key)::muskox.move]);
+            v_job.seq, p_queue, v_job.lane, v_job.attempt, v_job.state, NULL, NULL, p_id, v_job.key, NULL)::muskox.move]);
     END IF;
     RETURN false;
 END
