@@ -12,6 +12,7 @@ from muskox.runtime.world import RealWorld
 from muskox.store import open_store
 from muskox.store.protocol import Note, Want
 from tests.servers import postgres
+from tests.store.flowing import fill, flow, node
 from tests.store.reading import BROKEN, figures
 
 LIMIT = 60
@@ -63,3 +64,44 @@ async def test_answers_do_not_read_the_index_of_active_jobs_though_it_looked_emp
         await store.close()
 
         assert await read(own, schema, "jobs_active", 3200) < 3200
+
+
+async def test_the_end_of_a_job_reads_what_waits_for_it_and_not_the_tables_of_flows(own):
+    flows, each, jobs = 300, 4, 1000
+    with postgres.schema(own.url) as url:
+        store = open_store(url, RealWorld())
+        await store.open()
+        schema = store._location.schema
+        await store.migrate()
+        # Counted while they are empty: reading all of them seems to cost nothing.
+        for table in ("jobs", "flows", "nodes", "edges"):
+            own.execute(f"VACUUM ANALYZE {schema}.{table}")
+        for number in range(flows):
+            ids = [f"{number}.{place}" for place in range(each)]
+            await flow(store, *(node(id, ids[:place][-1:]) for place, id in enumerate(ids)), id=f"flow-{number}")
+        for first in range(0, jobs, 200):
+            await fill(store, [f"job-{number}" for number in range(first, first + 200)])
+        await store.close_flow("batch")
+        while claimed := await store.claim(ANY, limit=100, worker="w", lease=600):
+            leases = [job.lease for job in claimed]
+            await store.settle([Complete(lease) for lease in leases[:90]])
+            await store.settle([Complete(lease, keep=3600) for lease in leases[90:]])
+        await store.cancel_flow("flow-7")
+        await store.retry_flow("flow-7")
+        await store.clear({})
+        assert await figures(store) == {"completed": flows * each + jobs}
+        await store.close()
+
+        # Claims and settlements write each job twice.
+        await read(own, schema, "jobs_waiting", 2 * (flows * each + jobs))
+        rows = flows * each
+        [(scanned,)] = own.execute(
+            f"SELECT sum(seq_tup_read) FROM pg_stat_user_tables "
+            f"WHERE schemaname = '{schema}' AND relname IN ('jobs', 'flows', 'nodes', 'edges')"
+        )
+        found = own.execute(
+            f"SELECT indexrelname, idx_tup_read FROM pg_stat_user_indexes WHERE schemaname = '{schema}' "
+            f"AND indexrelname IN ('nodes_pkey', 'edges_pkey', 'edges_parent', 'flows_pkey', 'jobs_flow', 'nodes_job')"
+        )
+        assert scanned < 100
+        assert {name for name, entries in found if entries > 40 * rows} == set()

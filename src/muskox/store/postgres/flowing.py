@@ -6,6 +6,7 @@ What the end of a job means to the others of its flow is decided in the database
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from muskox.core.errors import MuskoxError, OptionError
 from muskox.core.flows import FlowJob, FlowKind, FlowRecord, NewFlow, Parent
 from muskox.core.job import JobState, Lease
 from muskox.core.life import MOVES
-from muskox.store.postgres import rows
+from muskox.store.postgres import adding, rows
 from muskox.store.postgres.connections import Connection
 from muskox.store.postgres.growing import Growing, parent
 from muskox.store.postgres.rows import NUMBER
@@ -50,11 +51,19 @@ class Flowing(Verbs):
         its = Growing(flow, jobs)
         if within is not None:
             return await self._within.grow(its, within)
-        values = its.values(await self._learn(its.lanes), now=self._now(), level=self._levels.add)
+        lanes = await self._learn(its.lanes)
+        if its.is_short:
+            short = its.alike(lanes, now=self._now(), level=self._levels.add)
+            answer = await self._connections.run(partial(adding.say_alike, self._schema["fill_alike"], short))
+            if answer is not None:
+                answers, bells = its.filled(answer)
+                self._bells.ring(bells)
+                return answers
+        values = its.values(lanes, now=self._now(), level=self._levels.add)
         while True:
             row = await self._grown("grow", values, its)
-            if (answers := await self._answers(its, row)) is not None:
-                return answers
+            if (found := await self._answers(its, row)) is not None:
+                return found
             # Somebody has removed one of them in this moment: it can be stored now.
 
     async def branch(self, lease: Lease, jobs: Sequence[FlowJob]) -> list[Added] | None:

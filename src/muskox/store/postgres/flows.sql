@@ -4,6 +4,10 @@
 SELECT at, known, states, failures, bells
 FROM muskox.grow(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
 
+-- name: fill_alike
+-- Written as libpq reads it, since it is not said by way of the driver's cursors.
+SELECT muskox.fill_alike($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
+
 -- name: branch
 SELECT at, known, states, failures, bells, lost, flow
 FROM muskox.branch(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);

@@ -57,6 +57,34 @@ class Growing:
             _follower(flow.completed, lanes), _follower(flow.settled, lanes), *self._columns(lanes),
         )  # fmt: skip
 
+    @property
+    def is_short(self) -> bool:
+        """Whether `fill_alike` may add them."""
+        return (
+            self._flow is not None
+            and self._flow.kind is FlowKind.BATCH
+            and bool(self._new)
+            and adding.are_alike(self._new)
+        )
+
+    def alike(self, lanes: Lanes, *, now: int | None, level: str) -> list[bytes | None]:
+        """The arguments of `fill_alike`, written out."""
+        flow = self._flow
+        assert flow is not None, "is_short says so"
+        first = self._new[0]
+        moment, durability, *rest = adding.alike(self._new, lanes[first.queue, first.name], now=now, level=level)
+        followers = [_follower(job, lanes) for job in (flow.completed, flow.settled)]
+        return [
+            moment, durability, flow.id.encode(), b"true" if flow.open else b"false",
+            *(None if job is None else job.encode() for job in followers), *rest,
+        ]  # fmt: skip
+
+    def filled(self, answer: bytes) -> tuple[list[Added], list[str] | None]:
+        """What `fill_alike` answered: the jobs and the bells."""
+        assert self._flow is not None, "is_short says so"
+        at, bells = msgspec.json.decode(answer)
+        return rows.added(self._new, at, self._flow.id), bells
+
     def values_below(self, lease: Lease, lane: Lane, lanes: Lanes, *, now: int | None, level: str) -> Row:
         """The arguments of `branch`."""
         return now, level, lane[0], lease.job_id, lease.token, *self._columns(lanes)
@@ -87,14 +115,14 @@ class Growing:
         name = flow if self._flow is None else self._flow.id
         there = set(known or ())
         found = []
-        for place, added in enumerate(rows.added(self._new, at), 1):
+        for place, added in enumerate(rows.added(self._new, at, name), 1):
             job = added.job
             if place in there:
                 found.append(Added(stored[job.queue, job.id], False))
             elif states is None:
-                found.append(Added(msgspec.structs.replace(job, flow=name), True))
+                found.append(added)
             else:
-                found.append(Added(_as_it_is(job, rows.STATE[states[place - 1]], failures[place - 1], at, name), True))
+                found.append(Added(_as_it_is(job, rows.STATE[states[place - 1]], failures[place - 1], at), True))
         return found
 
     def refused(self, error: psycopg.Error) -> MuskoxError | None:
@@ -130,7 +158,7 @@ def parent(row: Row) -> Parent:
     )  # fmt: skip
 
 
-def _as_it_is(job: Job, state: JobState, failure: str | None, at: int, flow: str | None) -> Job:
+def _as_it_is(job: Job, state: JobState, failure: str | None, at: int) -> Job:
     """A job as it was stored."""
     return msgspec.structs.replace(
         job,
@@ -138,7 +166,6 @@ def _as_it_is(job: Job, state: JobState, failure: str | None, at: int, flow: str
         due_us=job.due_us if state is JobState.DELAYED else None,
         ended_us=at if state is JobState.FAILED else None,
         failure=None if failure is None else rows.read_failure(failure),
-        flow=flow,
     )
 
 

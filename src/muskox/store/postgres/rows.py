@@ -100,14 +100,14 @@ def claimed(row: tuple[Any, ...], queue: str, name: str, worker: str) -> Job:
     )  # fmt: skip
 
 
-def added(jobs: Sequence[NewJob], now: int) -> list[Added]:
+def added(jobs: Sequence[NewJob], now: int, flow: str | None = None) -> list[Added]:
     """The jobs that new ones without a key become when they are stored."""
     return [
         Added(
             Job(
                 job.id, job.queue, job.name, JobState.DELAYED if job.delay > 0 else JobState.WAITING, job.priority,
                 job.data, 0, job.options.attempts, 0, 0, job.options, now,
-                now + int(job.delay * 1_000_000) if job.delay > 0 else None,
+                now + int(job.delay * 1_000_000) if job.delay > 0 else None, flow=flow,
             ),
             True,
         )
