@@ -105,6 +105,11 @@ end
 local KEY_MARK = '\193'
 local EMPTY = { '', 0, 0, 0, -1, '', 0, 0, 0, 0, '', 0, 0, 0, 0, '', '', '', '', '' }
 
+-- What stands before a head for the key of its job ('': none).
+local function mark_key(key)
+  return key == '' and '' or KEY_MARK .. struct_pack('>I2', #key) .. key
+end
+
 -- Packed without the fields at its end that say nothing; those that are not there say nothing too. A key stands before
 -- all that: heads that differ in nothing else are then alike, and need not be packed and unpacked for each job.
 local function write_head(head)
@@ -114,8 +119,7 @@ local function write_head(head)
   local kept = {}
   for i = 1, last do kept[i] = head[i] or EMPTY[i] end
   head[KEY] = key
-  if key == '' then return pack(kept) end
-  return KEY_MARK .. struct_pack('>I2', #key) .. key .. pack(kept)
+  return mark_key(key) .. pack(kept)
 end
 
 -- A record without its state and stamp, up to the data.

@@ -6,9 +6,9 @@
 
 local LIMITS = P .. 'limits'
 
--- A token that comes within two microseconds is there: moments are rounded, and sums of intervals are.
+-- As `Rate.tokens` of core/limits.py, with its forgiveness.
 local function tokens_in(empty, interval, size)
-  return math.max(0, math.min(size, floor((steady - empty + 2) / interval)))
+  return math.max(0, math.min(size, floor((steady - empty) / interval + 0.000001)))
 end
 
 local function without_tokens(empty, interval, size, number)

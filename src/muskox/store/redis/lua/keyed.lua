@@ -262,6 +262,7 @@ local function listing(its)
 end
 
 local function list_key(ring, its)
+  if its.interval == 0 then its.empty = 0 end
   local list, moment = listing(its)
   if its.listed > 0 and its.listed ~= list then call('ZREM', P .. LISTS[its.listed] .. ring.queue, its.key) end
   if moment then call('ZADD', P .. LISTS[list] .. ring.queue, format('%.0f', moment), its.key) end

@@ -34,6 +34,10 @@ else
 end
 call('HSET', META, 'limited', 1)
 limited = true
+if its.interval == 0 and ASKED[4] > 0 and its.empty > 0 then
+  its.empty = 0
+  keep_bucket(queue, its)
+end
 if ASKED[6] == 0 then
   call('HDEL', LIMITS, queue .. ':active')
 elseif its.concurrency == 0 then
