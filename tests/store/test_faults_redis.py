@@ -12,7 +12,8 @@ import pytest
 from muskox.core.errors import OptionError, StoreFull, StoreReadOnly, StoreUnavailable, StoreUnsupported
 from muskox.core.events import Trimmed
 from muskox.core.job import JobState, NewJob, Retention
-from muskox.core.life import Complete, Fail, Release
+from muskox.core.life import Complete, Fail, Hold, Release
+from muskox.core.limits import KeyLimits, Limits, Rate
 from muskox.runtime.world import RealWorld
 from muskox.store import open_store
 from muskox.store.protocol import Note, Selection, Want, WorkerRecord
@@ -75,9 +76,30 @@ async def use_every_verb(store):
     await store.clear({"files": Retention(completed_most=0)})
     await store.beat(worker, gone=True)
     await store.wait(["files"], seconds=0.01)
+    await use_limits(store)
     assert len(await events(store)) > 20
     assert await store.audit() == []
     return await figures(store)
+
+
+async def use_limits(store):
+    """All that limits and keys do, in a queue of its own."""
+    await store.limit("limited", Limits(rate=Rate(1000, burst=9), concurrency=5, key_concurrency=1))
+    await store.limit_key("limited", "acme", KeyLimits(rate=Rate(1000, burst=9), weight=2))
+    await store.add([NewJob(f"{number}", "limited", "resize", key="acme") for number in range(4)])
+    [job] = await store.claim([Want("limited")], limit=5, worker="w", lease=30)
+    await store.settle([Release(job.lease, 100, Hold.KEY)])
+    assert await store.claim([Want("limited")], limit=5, worker="w", lease=30) == []
+    assert (await store.limits("limited")).active == 0
+    assert [key.blocked for key in await store.keys("limited")] == [4]
+    assert (await store.standing("limited", "2", names=None, most=5)).earlier == 1
+    assert len((await store.find(Selection("limited", states=(JobState.BLOCKED,)))).jobs) == 4
+    await store.hold("limited", 0, key="acme")
+    await store.limit("limited", Limits(key_concurrency=2))
+    assert len(await store.claim([Want("limited")], limit=5, worker="w", lease=30)) == 2
+    assert len(await store.pack("limited", JobState.BLOCKED)) == 2
+    await store.limit_key("limited", "acme", None)
+    await store.hold("limited", 10)
 
 
 LEFT = {"waiting": 6, "active": 1, "cancelled": 1}

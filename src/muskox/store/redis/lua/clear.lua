@@ -88,6 +88,16 @@ for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
   if cleared < limit then clear_state(queue, 'X', rule[3], rule[4]) end
 end
 clear_flows(now - flows_kept, limit)
-
 finish()
+
+-- Where no limits and no keys are left, nobody looks for them any more.
+local function has_limits()
+  if call('EXISTS', LIMITS) == 1 then return true end
+  for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
+    if call('EXISTS', P .. 'keys:' .. queue) == 1 then return true end
+  end
+  return false
+end
+
+if limited and not has_limits() then call('HDEL', META, 'limited') end
 return cleared

@@ -196,7 +196,7 @@ local function line_in(lines, order, text)
   return { head[NAME], head[ATTEMPT] or 0, its }
 end
 
--- Let jobs stand at the ends of their lines, in their order.
+-- Let jobs stand at the ends of their lines, in their order; gives how many there were.
 local function stand_in_line(ring, members, owners)
   local ids, names, attempts, fields, known, lines, order = {}, {}, {}, {}, {}, {}, {}
   for first = 1, #members, CHUNK do
@@ -230,6 +230,7 @@ local function stand_in_line(ring, members, owners)
   end
   tell(ring.queue, 'waiting', ids, names, attempts)
   if #ids > 0 then woken[ring.queue] = true end
+  return #ids
 end
 
 -- Let blocked jobs of the keys that changed into the line, as far as they may; gives how many.
@@ -239,9 +240,13 @@ local function let_in(ring)
     for _, key in ipairs(ring.unread) do change_key(ring, key) end
     ring.left, ring.unread = {}, {}
   end
-  local members, owners = next_blocked(ring)
-  if #members > 0 then stand_in_line(ring, members, owners) end
-  return #members
+  local number = 0
+  repeat
+    local members, owners = next_blocked(ring)
+    local stand = #members > 0 and stand_in_line(ring, members, owners) or 0
+    number = number + stand
+  until stand == #members
+  return number
 end
 
 -- --- keeping --------------------------------------------------------------------------
