@@ -23,6 +23,7 @@ from muskox.core.errors import (
     NameTaken,
     OptionError,
     QueueFull,
+    RateLimited,
     ResultTimeout,
     ResultUnavailable,
     ScheduleNotFound,
@@ -39,6 +40,7 @@ from muskox.core.failure import Failure, FailureKind
 from muskox.core.flows import FlowKind, FlowRecord, FlowState, OnFailure, Parent, Parents
 from muskox.core.job import Job, JobState, NewJob, Options, Retention
 from muskox.core.kept import Entry
+from muskox.core.limits import UNLIMITED, KeyLimits, Limits, Rate
 from muskox.core.schedule import Every, Once, Overlap, Owner, Schedule, Told
 from muskox.core.seam import World
 from muskox.explaining import Explanation, Reason, ReasonKind
@@ -48,10 +50,11 @@ from muskox.processors import AppQueue, BoundProcessor, Processor, on, process, 
 from muskox.queue import Queue
 from muskox.runtime.active import ActiveJob, SyncActiveJob
 from muskox.schedules import Scheduled, Schedules
-from muskox.store.protocol import Found, FoundFlows, LogLine, QueueCounts, WorkerRecord
+from muskox.store.protocol import Found, FoundFlows, KeyState, LogLine, QueueCounts, QueueLimits, WorkerRecord
 from muskox.timed import cron, every, once
 
 __all__ = [
+    "UNLIMITED",
     "ActiveJob",
     "After",
     "AppQueue",
@@ -87,7 +90,10 @@ __all__ = [
     "JobFailed",
     "JobNotFound",
     "JobState",
+    "KeyLimits",
+    "KeyState",
     "LeaseLost",
+    "Limits",
     "LogLine",
     "Moved",
     "Muskox",
@@ -106,6 +112,9 @@ __all__ = [
     "Queue",
     "QueueCounts",
     "QueueFull",
+    "QueueLimits",
+    "Rate",
+    "RateLimited",
     "Reason",
     "ReasonKind",
     "ResultTimeout",

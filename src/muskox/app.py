@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 
 from muskox.batch import Batch, new_batch
 from muskox.core.codec import DATA_LIMIT
@@ -22,6 +22,7 @@ from muskox.core.events import Event, check_kind
 from muskox.core.job import Job, NewJob, Retention, check_id, check_queue_name
 from muskox.core.seam import World
 from muskox.explaining import Explanation, explain_anywhere
+from muskox.limiting import LimitOptions, read_limits
 from muskox.moving import ENDED, UNENDED, Moved, move
 from muskox.processors import AppQueue, Processor, include
 from muskox.runtime.registry import Listener, Registry
@@ -61,6 +62,8 @@ class Muskox(Timed):
         self.registry = Registry()
         """What the program has declared. For tools; programs declare with decorators."""
         self._queues: dict[str, AppQueue] = {}
+        self._undeclared: set[str] = set()
+        """The queues whose limits have not been put into the store."""
         self._stores: dict[asyncio.AbstractEventLoop | None, Store] = {}
         self._pid = os.getpid()
         self._inherited: list[Store] = []
@@ -88,8 +91,13 @@ class Muskox(Timed):
 
     # --- declaring ---------------------------------------------------------------
 
-    def queue(self, name: str, *, retention: Retention | None = None) -> AppQueue:
-        """The queue of that name, the same object each time; `retention` sets how long ended jobs are kept."""
+    def queue(self, name: str, *, retention: Retention | None = None, **limits: Unpack[LimitOptions]) -> AppQueue:
+        """The queue of that name, the same object each time; `retention` sets how long ended jobs are kept.
+
+        `rate` and `concurrency` limit how many of its jobs start in some time and run at once, over all workers,
+        `key_rate` and `key_concurrency` those of each key; None says that there is no such limit. They are put into
+        the store when it is next used, unless that was done before: what was changed there since stays.
+        """
         if name not in self._queues:
             self._queues[name] = AppQueue(
                 name,
@@ -97,6 +105,7 @@ class Muskox(Timed):
                 world=self.world,
                 defaults=self.registry.find,
                 data_limit=self.data_limit,
+                declare=self._declare,
                 registry=self.registry,
                 sync=lambda queue: SyncQueue(queue, self._bridge),
             )
@@ -104,6 +113,9 @@ class Muskox(Timed):
             if not isinstance(retention, Retention):
                 raise OptionError(f"retention must be a Retention, not {retention!r}")
             self.registry.keep(name, retention)
+        if limits:
+            self.registry.limit(name, read_limits(limits))
+            self._undeclared.add(name)
         return self._queues[name]
 
     def queues(self) -> list[AppQueue]:
@@ -270,7 +282,13 @@ class Muskox(Timed):
         """The store, opened if it was not. For tools; programs use queues."""
         store = self._new_store()
         await store.open()
+        await self._declare(store)
         return store
+
+    async def _declare(self, store: Store) -> None:
+        for name in [*self._undeclared]:
+            await store.limit(name, self.registry.limits[name], declared=True)
+            self._undeclared.discard(name)
 
     def _new_store(self) -> Store:
         """The store for where we are: one for all, or one per event loop where a store is bound to its loop."""
@@ -305,6 +323,7 @@ class Muskox(Timed):
     async def close(self) -> None:
         """Let go of everything that was opened, threads too; the app may be used again afterwards."""
         stores, self._stores = self._stores, {}
+        self._undeclared = set(self.registry.limits)
         for loop, store in stores.items():
             if loop is None or loop is asyncio.get_running_loop():
                 await store.close()

@@ -30,6 +30,7 @@ from muskox.core.job import (
 from muskox.core.life import check_move
 from muskox.core.seam import World
 from muskox.explaining import Explanation, explain, missing
+from muskox.limiting import Limiting
 from muskox.store.protocol import Found, LogLine, QueueCounts, Selection, Store
 from muskox.watch import follow, wait_for_result
 
@@ -55,6 +56,7 @@ class AddOptions(TypedDict, total=False):
     keep_for: float | timedelta | None
     expires_in: float | timedelta | None
     dedup: Dedup | str | None
+    key: str | None
 
 
 class Defaults(Protocol):
@@ -67,7 +69,7 @@ class Defaults(Protocol):
     def priority(self) -> int: ...
 
 
-class Queue:
+class Queue(Limiting):
     """A named line of jobs. Made by `Muskox.queue`; cheap, and good for any number of tasks at once."""
 
     def __init__(
@@ -78,8 +80,10 @@ class Queue:
         world: World,
         defaults: Callable[[str, str], Defaults | None],
         data_limit: int,
+        declare: Callable[[Store], Awaitable[None]] | None = None,
     ) -> None:
         self.name = check_queue_name(name)
+        self._declare_limits = declare
         self._store = store
         self._world = world
         self._defaults = defaults
@@ -91,6 +95,8 @@ class Queue:
     async def _open(self) -> Store:
         store = self._store()
         await store.open()
+        if self._declare_limits is not None:
+            await self._declare_limits(store)
         return store
 
     # --- add ---------------------------------------------------------------------
@@ -120,6 +126,7 @@ class Queue:
             priority=0 if priority is None else priority,
             delay=delay,
             options=wanted,
+            key=options.get("key"),
         )
 
     async def add(self, name: str, data: Any = None, *, within: Any = None, **options: Unpack[AddOptions]) -> Job:
@@ -129,8 +136,9 @@ class Queue:
         `priority` (higher runs sooner, default 0), `delay` (seconds or timedelta) or `at` (an aware datetime),
         `attempts` (runs in all, default 1), `backoff`, `timeout`, `max_stalls`, `keep_for` (seconds to keep it
         after its end; 0 removes it at once), `expires_in` (seconds from now within which it must begin, else it
-        fails), `dedup` (a `Dedup`, or its key alone: at most one such job at a time, see there). What is left out
-        follows the processor's declaration. `within` is an open connection or session on the
+        fails), `dedup` (a `Dedup`, or its key alone: at most one such job at a time, see there), `key` (text that
+        groups it with others for the queue's limits per key; keys take turns). What is left out follows the processor's
+        declaration. `within` is an open connection or session on the
         store's database, in whose transaction the job is added.
         Raises `OptionError` and `DataError`; the store's errors leave open whether the job was stored, and
         adding it again with the same id is safe.

@@ -61,6 +61,7 @@ class ScheduleOptions(TimeOptions, total=False):
     keep_for: float | timedelta | None
     expires_in: float | timedelta | None
     dedup: Dedup | str | None
+    key: str | None
 
 
 class Timing(msgspec.Struct, frozen=True):

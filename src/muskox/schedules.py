@@ -271,7 +271,7 @@ class Schedules:
             looked = await store.schedules([check_schedule_name(name)])
             kept = _there(looked.kept[0] if looked.kept else None, name)
             said, id = kept.schedule, f"schedule:{name}:run:{run}"
-            job = NewJob(id, said.queue, said.job, said.data, said.priority, 0.0, said.options)
+            job = NewJob(id, said.queue, said.job, said.data, said.priority, 0.0, said.options, said.key)
             entry = Entry(looked.now_us, Told.RUN, id)
             [added] = await store.fire([Firing(name, kept.version, kept.next_us, kept.last_us, (job,), (entry,))])
             if added is not None:
@@ -309,10 +309,12 @@ class Schedules:
         made = self._queue(queue).new(job, data, **cast(AddOptions, about_jobs))
         fields = {**time_options(options), "queue": queue, "job": job}
         if old is None:
-            return {**fields, "data": made.data, "priority": made.priority, "options": made.options}
+            return {**fields, "data": made.data, "priority": made.priority, "options": made.options, "key": made.key}
         if "priority" in about_jobs:
             fields["priority"] = made.priority
-        if about_jobs.keys() - {"priority"}:
+        if "key" in about_jobs:
+            fields["key"] = made.key
+        if about_jobs.keys() - {"priority", "key"}:
             fields["options"] = made.options.over(old.options)
         return fields
 

@@ -151,6 +151,12 @@ class SyncQueue(Blocking[Queue]):
     drain = blocking(Queue.drain)
     pause = blocking(Queue.pause)
     resume = blocking(Queue.resume)
+    limits = blocking(Queue.limits)
+    set_limits = blocking(Queue.set_limits)
+    key = blocking(Queue.key)
+    keys = blocking(Queue.keys)
+    set_key = blocking(Queue.set_key)
+    hold = blocking(Queue.hold)
 
     def events(self, *, after: int | None = None, kinds: Collection[str] | None = None) -> Iterator[Event]:
         """Follow what happens in the queue, blocking between events; see `Queue.events`."""

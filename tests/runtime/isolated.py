@@ -8,7 +8,7 @@ import signal
 import time
 from pathlib import Path
 
-from muskox import SyncActiveJob
+from muskox import RateLimited, SyncActiveJob
 
 
 def pid_of(job: SyncActiveJob) -> int:
@@ -52,3 +52,7 @@ def grow() -> None:
 
 def number(n: int) -> int:
     return n
+
+
+def meet_a_limit(retry_after: float) -> None:
+    raise RateLimited(retry_after=retry_after)

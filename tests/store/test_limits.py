@@ -322,3 +322,17 @@ async def test_waiting_ends_when_what_was_held_may_go_on(store, add, claim, key)
     assert await claim() == []
 
     await store.wait(["files"], seconds=600)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("key", [None, "acme"])
+async def test_waiting_that_began_before_it_was_known_ends_then_too(store, add, claim, key):
+    """As a worker does it: it begins to wait, and then looks once more."""
+    await add(key="acme")
+    await store.hold("files", 0.3, key=key)
+
+    waiting = asyncio.ensure_future(store.wait(["files"], seconds=600))
+    await asyncio.sleep(0)
+    assert await claim() == []
+
+    await waiting

@@ -21,6 +21,7 @@ from muskox.core.job import (
     Options,
     check_id,
     check_job_name,
+    check_key,
     check_queue_name,
     moment,
 )
@@ -169,6 +170,7 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     starts_us: int | None = None
     ends_us: int | None = None
     owner: Owner = Owner.USER
+    key: str | None = None
 
     def __post_init__(self) -> None:
         check_schedule_name(self.name)
@@ -182,6 +184,8 @@ class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
             raise OptionError(f"options must be Options, not {self.options!r}")
         _check_whole("priority", self.priority, -PRIORITY_RANGE, PRIORITY_RANGE, "higher runs sooner, 0 is usual")
         _check_whole("catch_up", self.catch_up, 0, MOST_CATCH_UP, "0 drops what was missed, 1 fires the latest")
+        if self.key is not None:
+            check_key(self.key)
         _check_seconds("grace", self.grace)
         _check_seconds("jitter", self.jitter)
         _check_choice("overlap", self.overlap, Overlap)

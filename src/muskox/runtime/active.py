@@ -66,6 +66,11 @@ class _Facts:
         return self._run.job.priority
 
     @property
+    def key(self) -> str | None:
+        """The key that groups it with others, if it has one."""
+        return self._run.job.key
+
+    @property
     def attempt(self) -> int:
         """Which attempt this is, from 1; above 1 the work may have been begun before."""
         return self._run.job.attempt

@@ -14,15 +14,15 @@ from typing import Any, assert_never, cast
 import msgspec
 
 from muskox.core import codec
-from muskox.core.errors import DataError
+from muskox.core.errors import DataError, RateLimited
 from muskox.core.failure import FailureKind, describe
 from muskox.core.job import Lease
-from muskox.core.life import Outcome, Raised, Returned
+from muskox.core.life import Hold, Limited, Outcome, Raised, Returned
 from muskox.runtime.active import ActiveJob, SyncActiveJob
 from muskox.runtime.batches import Batch
 from muskox.runtime.children import Children, ChildTask, Told, place
 from muskox.runtime.kin import Kin
-from muskox.runtime.registry import Mode
+from muskox.runtime.registry import Declaration, Mode
 from muskox.runtime.run import Run
 from muskox.runtime.steps import StepKeeper
 from muskox.runtime.tell import Teller
@@ -81,7 +81,7 @@ class Attempt:
                 raise
             return Raised(describe(error), error)
         except BaseException as error:  # noqa: BLE001 - a processor is foreign code and may raise anything, SystemExit included
-            return Raised(describe(error, final_on=declaration.final_on), error)
+            return _raised(error, declaration)
         return _NOTHING if value is None and run.done is None else self._returned(run, value)
 
     def _items(self, batch: Batch) -> list[Any]:
@@ -107,7 +107,7 @@ class Attempt:
             value = [Returned(None, describe(error, FailureKind.RESULT))] * len(places)
         for at, its in zip(places, value, strict=True):
             if isinstance(its, BaseException):
-                batch.outcomes[at] = Raised(describe(its, final_on=batch.declaration.final_on), its)
+                batch.outcomes[at] = _raised(its, batch.declaration)
             elif isinstance(its, Returned):
                 batch.outcomes[at] = its
             else:
@@ -176,6 +176,12 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - values of foreign classes
             # The work is done: it must not be done again because of what it returned.
             return Returned(None, describe(error, FailureKind.RESULT))
+
+
+def _raised(error: BaseException, declaration: Declaration) -> Outcome:
+    if isinstance(error, RateLimited):
+        return Limited(error.retry_after, Hold(error.hold))
+    return Raised(describe(error, final_on=declaration.final_on), error)
 
 
 def _refused(error: Exception) -> Raised:

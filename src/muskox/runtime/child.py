@@ -26,8 +26,9 @@ from typing import Any, NoReturn
 
 from muskox.core import codec
 from muskox.core.binding import Binding, bind
-from muskox.core.errors import DataError, DeclarationError
+from muskox.core.errors import DataError, DeclarationError, RateLimited
 from muskox.core.failure import Failure, FailureKind, describe
+from muskox.core.life import Hold
 from muskox.runtime.child_runs import AsyncChildJob, ChildJob
 from muskox.runtime.parent import die_with_parent
 from muskox.runtime.wire import (
@@ -39,6 +40,7 @@ from muskox.runtime.wire import (
     Ended,
     FromChild,
     Said,
+    Spared,
     ToChild,
     Wire,
 )
@@ -121,7 +123,7 @@ def _reset_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _perform(task: ChildTask, line: _Line) -> Ended | Broke:
+def _perform(task: ChildTask, line: _Line) -> Ended | Spared | Broke:
     """Call the processor; whatever it raises, SystemExit and its like included, is a failure like any other."""
     final_on: tuple[type[BaseException], ...] = ()
     try:
@@ -136,6 +138,8 @@ def _perform(task: ChildTask, line: _Line) -> Ended | Broke:
             return Broke(_refused(error), _memory())
         value = asyncio.run(_await(function(*args, **kwargs))) if asynchronous else function(*args, **kwargs)
         return _ended(value, task.data_limit)
+    except RateLimited as error:
+        return Spared(error.retry_after, Hold(error.hold), _memory())
     except BaseException as error:  # noqa: BLE001 - foreign code
         return Broke(describe(error, final_on=final_on), _memory())
     finally:

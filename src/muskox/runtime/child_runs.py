@@ -56,6 +56,11 @@ class _Run:
         return self._job.priority
 
     @property
+    def key(self) -> str | None:
+        """The key that groups it with others, if it has one."""
+        return self._job.key
+
+    @property
     def attempt(self) -> int:
         """Which attempt this is, counted from 1."""
         return self._job.attempt

@@ -19,7 +19,7 @@ from typing import Any, assert_never
 
 from muskox.core.errors import DataError, DeclarationError, LeaseLost, MuskoxError, OptionError
 from muskox.core.failure import Failure, FailureKind
-from muskox.core.life import Died, Outcome, Raised, Returned
+from muskox.core.life import Died, Limited, Outcome, Raised, Returned
 from muskox.core.seam import World
 from muskox.runtime.parent import Lifeline
 from muskox.runtime.wire import (
@@ -33,6 +33,7 @@ from muskox.runtime.wire import (
     Ended,
     FromChild,
     Said,
+    Spared,
     Step,
     Told,
     Wire,
@@ -202,6 +203,9 @@ class _Child:
                 case Ended(result, unkept, memory):
                     self._count(memory)
                     return Returned(result, unkept)
+                case Spared(retry_after, hold, memory):
+                    self._count(memory)
+                    return Limited(retry_after, hold)
                 case Broke(failure, memory):
                     self._count(memory)
                     return Raised(failure)

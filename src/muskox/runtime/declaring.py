@@ -7,7 +7,7 @@ here: what left the code is reported, and a person decides.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from muskox.core.intent import Intent, first, revised
 from muskox.core.kept import Kept
@@ -15,7 +15,7 @@ from muskox.core.schedule import Owner
 from muskox.runtime.registry import Registry
 from muskox.store.protocol import Change, Store
 
-__all__ = ["Declaring"]
+__all__ = ["Declaring", "declare_limits"]
 
 log = logging.getLogger("muskox.scheduler")
 
@@ -28,6 +28,13 @@ MOST_LOOKED_AT = 10_000
 
 Report = Callable[[str, str], None]
 """Told the queue and what is wrong."""
+
+
+async def declare_limits(store: Store, registry: Registry, queues: Iterable[str]) -> None:
+    """Put the limits that the program declares for these queues, where it did not say so before."""
+    for queue in queues:
+        if queue in registry.limits and await store.limit(queue, registry.limits[queue], declared=True):
+            log.info("queue %s has other limits from now on than before", queue)
 
 
 class Declaring:

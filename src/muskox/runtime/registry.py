@@ -18,6 +18,7 @@ from muskox.core.events import Event, check_kind
 from muskox.core.intent import Intent
 from muskox.core.job import Options, Retention, check_job_name, check_queue_name
 from muskox.core.kept import Kept
+from muskox.core.limits import Limits
 from muskox.core.schedule import Owner
 from muskox.store.protocol import Want
 
@@ -86,6 +87,8 @@ class Registry:
     _processors: dict[tuple[str, str | None], Declaration] = field(default_factory=dict)
     _listeners: list[tuple[str, str | None, Listener]] = field(default_factory=list)
     _retentions: dict[str, Retention] = field(default_factory=dict)
+    limits: dict[str, Limits] = field(default_factory=dict)
+    """What queues shall be limited to, as far as the program says anything of it."""
     _schedules: dict[str, Intent] = field(default_factory=dict)
     takes_batches: bool = False
     """Whether any processor does."""
@@ -201,6 +204,10 @@ class Registry:
     def keep(self, queue: str, retention: Retention) -> None:
         """Set how long ended jobs of a queue are kept."""
         self._retentions[queue] = retention
+
+    def limit(self, queue: str, limits: Limits) -> None:
+        """Say which limits a queue shall have."""
+        self.limits[queue] = limits
 
     def retention(self, queue: str) -> Retention:
         return self._retentions.get(queue) or _DEFAULT_RETENTION

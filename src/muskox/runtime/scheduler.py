@@ -130,7 +130,18 @@ def firing_of(kept: Kept, now_us: int, world: World) -> Firing | None:
             continue
         id = schedule.job_id(kept.generation, one.at_us)
         delay = schedule.jitter * world.chance() if schedule.jitter else 0.0
-        jobs.append(NewJob(id, schedule.queue, schedule.job, schedule.data, schedule.priority, delay, schedule.options))
+        jobs.append(
+            NewJob(
+                id,
+                schedule.queue,
+                schedule.job,
+                schedule.data,
+                schedule.priority,
+                delay,
+                schedule.options,
+                schedule.key,
+            )
+        )
         entries.append(Entry(one.at_us, one.told, id, one.reason))
         last_us = one.at_us
     return Firing(schedule.name, kept.version, planned.next_us, last_us, tuple(jobs), tuple(entries))

@@ -13,6 +13,7 @@ import msgspec
 from muskox.core.codec import DATA_LIMIT
 from muskox.core.failure import Failure
 from muskox.core.job import Job, NewJob
+from muskox.core.life import Hold
 
 __all__ = [
     "HEADER",
@@ -25,6 +26,7 @@ __all__ = [
     "Ended",
     "FromChild",
     "Said",
+    "Spared",
     "Step",
     "ToChild",
     "Told",
@@ -102,6 +104,14 @@ class Ended(msgspec.Struct, frozen=True, tag="ended"):
     memory: int
 
 
+class Spared(msgspec.Struct, frozen=True, tag="spared"):
+    """The processor raised `RateLimited`, with these. `memory` is what the child takes now, in bytes."""
+
+    retry_after: float
+    hold: Hold
+    memory: int
+
+
 class Broke(msgspec.Struct, frozen=True, tag="broke"):
     """The processor raised, or could not be called. `memory` is what the child takes now, in bytes."""
 
@@ -112,7 +122,7 @@ class Broke(msgspec.Struct, frozen=True, tag="broke"):
 ToChild = ChildTask | Answer
 Said = Told | Step | Branch | Above
 """What wants an `Answer`."""
-FromChild = Begun | Said | Ended | Broke
+FromChild = Begun | Said | Ended | Spared | Broke
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ from muskox.runtime.beside import Companion
 from muskox.runtime.children import Children
 from muskox.runtime.claimer import Claimer, GiveBack, InTurn, Lookout
 from muskox.runtime.deadlines import INSISTENCE, Deadlines
-from muskox.runtime.declaring import Declaring
+from muskox.runtime.declaring import Declaring, declare_limits
 from muskox.runtime.follower import Follower, follows
 from muskox.runtime.leases import LeaseKeeper
 from muskox.runtime.listeners import Hearing
@@ -117,6 +117,7 @@ class Worker:
             )
         store = self._store_here()
         await store.open()
+        await declare_limits(store, self._registry, [want.queue for want in self.wants])
         with nullcontext() if store.traits.loop_bound else quick_switching():
             await self._work(store)
 

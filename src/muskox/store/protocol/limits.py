@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
 import msgspec
 
+from muskox.core.job import moment
 from muskox.core.limits import KeyLimits, Limits, Rate
 
 __all__ = ["KeyState", "LimitVerbs", "QueueLimits"]
@@ -29,6 +31,21 @@ class QueueLimits(msgspec.Struct, frozen=True):
     next_us: int | None = None
     held_until_us: int | None = None
 
+    @property
+    def at(self) -> datetime:
+        """The moment, by the store's clock, of which all this is true."""
+        return moment(self.now_us)
+
+    @property
+    def next_at(self) -> datetime | None:
+        """When the rate lets the next job start; None while it does, or where there is none."""
+        return None if self.next_us is None else moment(self.next_us)
+
+    @property
+    def held_until(self) -> datetime | None:
+        """Until when nothing of the queue starts; None when nothing holds it."""
+        return None if self.held_until_us is None else moment(self.held_until_us)
+
 
 class KeyState(msgspec.Struct, frozen=True):
     """What holds for a key of a queue, and how it stands.
@@ -47,6 +64,16 @@ class KeyState(msgspec.Struct, frozen=True):
     tokens: int | None = None
     next_us: int | None = None
     held_until_us: int | None = None
+
+    @property
+    def next_at(self) -> datetime | None:
+        """When the rate lets the next job of the key start; None while it does, or where there is none."""
+        return None if self.next_us is None else moment(self.next_us)
+
+    @property
+    def held_until(self) -> datetime | None:
+        """Until when nothing of the key starts; None when nothing holds it."""
+        return None if self.held_until_us is None else moment(self.held_until_us)
 
 
 class LimitVerbs(Protocol):

@@ -43,16 +43,29 @@ class Bell:
         self._hub = hub
         self._loop = asyncio.get_running_loop()
         self._rung = asyncio.Event()
+        self._time: asyncio.Timeout | None = None
 
     async def wait(self, seconds: float) -> None:
         """Return when it rings, at the latest after so many seconds; then it is used up."""
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as self._time:
                 await self._rung.wait()
         except TimeoutError:
             return
         finally:
             self._hub.drop(self)
+
+    def ring_in(self, seconds: float) -> None:
+        """Let the waiting end in so many seconds at the latest; heard from the moment at which it has begun."""
+        try:
+            self._loop.call_soon_threadsafe(self._shorten, self._loop.time() + seconds)
+        except RuntimeError:  # as below
+            return
+
+    def _shorten(self, until: float) -> None:
+        before = None if self._time is None or self._time.expired() else self._time.when()
+        if self._time is not None and before is not None and until < before:
+            self._time.reschedule(until)
 
     def ring(self) -> None:
         try:
@@ -107,6 +120,13 @@ class Hub:
             rung = [bell for bell in self._bells if (events if bell.queues is None else bell.queues & queues)]
         for bell in rung:
             bell.ring()
+
+    def tell_in(self, queue: str, seconds: float) -> None:
+        """`tell` those who wait for a queue in so many seconds; not those who begin to wait after this."""
+        with self._lock:
+            later = [bell for bell in self._bells if bell.queues is not None and queue in bell.queues]
+        for bell in later:
+            bell.ring_in(seconds)
 
     def close(self) -> None:
         """End the thread; those who still wait do so until their time is over."""

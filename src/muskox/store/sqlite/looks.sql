@@ -123,7 +123,13 @@ HAVING sum(muskox_lanes.waiting) > 0
 UNION
 SELECT muskox_queues.name
 FROM muskox_jobs CROSS JOIN muskox_queues ON muskox_queues.id = muskox_jobs.queue
-WHERE muskox_jobs.seq > (SELECT told FROM muskox_meta) AND muskox_jobs.state = 0 AND muskox_queues.paused = 0;
+WHERE muskox_jobs.seq > (SELECT told FROM muskox_meta) AND muskox_jobs.state = 0 AND muskox_queues.paused = 0
+UNION
+SELECT muskox_queues.name
+FROM muskox_queues
+WHERE muskox_queues.paused = 0 AND muskox_queues.limited >= 2 AND EXISTS (
+    SELECT 1 FROM muskox_keys WHERE muskox_keys.queue = muskox_queues.id AND muskox_keys.look_at IS NOT NULL
+);
 
 -- name: audit_counts
 SELECT muskox_queues.name, muskox_lanes.name,

@@ -169,12 +169,23 @@ class SqliteStore:
         claimed = await self._writer.run(step, last=True)
         jobs = claimed.jobs()
         if self._goes_on or claimed.moments:
-            for queue in {want.queue for want in wants}:
-                self._goes_on.pop(queue, None)
-            self._goes_on |= {queue: moment for queue, moment in claimed.moments.items() if moment is not None}
+            self._take_note([want.queue for want in wants], claimed.moments)
         if ticket:
             self._remember(worker, ticket, jobs)
         return jobs
+
+    def _take_note(self, queues: Sequence[str], moments: Mapping[str, int | None]) -> None:
+        """Remember until when nothing more comes of queues, for those who wait already and those who will."""
+        for queue in queues:
+            moment = moments.get(queue)
+            before = self._goes_on.pop(queue, None)
+            if moment is not None:
+                self._goes_on[queue] = moment
+                if moment != before:
+                    self._hub.tell_in(queue, self._seconds_to(moment))
+
+    def _seconds_to(self, moment: int) -> float:
+        return max(0.0, moment / 1_000_000 - self._world.now())
 
     def _remember(self, worker: str, ticket: str, jobs: list[Job]) -> None:
         """Keep what a claim gave, for the case that it is said again: only by a caller here, in this process."""
@@ -330,7 +341,7 @@ class SqliteStore:
         bell = self._hub.bell(queues)
         moments = [self._goes_on[queue] for queue in queues if queue in self._goes_on]
         if moments:
-            seconds = min(seconds, max(0.0, min(moments) / 1_000_000 - self._world.now()))
+            seconds = min(seconds, self._seconds_to(min(moments)))
         await bell.wait(seconds)
 
     async def events(
