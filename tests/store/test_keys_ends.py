@@ -11,6 +11,7 @@ from muskox.core.life import Complete, Fail, Hold, Release, Retry, Stall
 from muskox.core.limits import NO_LIMITS, KeyLimits, Limits, Rate
 from muskox.store.protocol import KeyState, Packed, Selection
 from tests.store.reading import BROKEN, figures, kinds, latest, one, state
+from tests.store.schedules import SECOND, START, firing, kept, put
 
 W, D, B, A = JobState.WAITING, JobState.DELAYED, JobState.BLOCKED, JobState.ACTIVE
 F, X = JobState.FAILED, JobState.CANCELLED
@@ -308,6 +309,18 @@ async def test_a_job_without_key_in_a_queue_without_limits_stands_as_ever(store,
 
     assert (found.limits, found.key, found.holders) == (None, None, ())
     assert (await store.limits("files")).limits == NO_LIMITS
+
+
+async def test_jobs_of_a_schedule_join_the_line_of_their_key(store):
+    await store.limit("files", Limits(key_concurrency=1))
+    [due] = await put(store, kept())
+    fired = firing(due, START, START + 10 * SECOND)
+    jobs = tuple(msgspec.structs.replace(job, key="acme") for job in fired.jobs)
+
+    assert await store.fire([msgspec.structs.replace(fired, jobs=jobs)]) == [2]
+
+    assert await stand(store) == (1, 1, 0)
+    assert [(await one(store, job.id)).key for job in jobs] == ["acme", "acme"]
 
 
 # --- moving house ------------------------------------------------------------------------

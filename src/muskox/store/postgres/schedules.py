@@ -131,6 +131,7 @@ def _firings(firings: Sequence[Firing], lanes: Mapping[tuple[str, str], Lane]) -
         rows.ints(job.options.max_stalls for _, job in jobs),
         rows.texts(rows.options_text(job.options) for _, job in jobs),
         rows.texts(job.data for _, job in jobs),
+        rows.texts(job.key for _, job in jobs),
         rows.ints(owner for owner, _, _ in entries),
         rows.ints(number for _, number, _ in entries),
         rows.ints(places.get((owner, entry.job_id or ""), 0) for owner, _, entry in entries),

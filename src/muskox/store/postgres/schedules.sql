@@ -9,7 +9,7 @@ SELECT made, bells FROM muskox.put_schedules(%s, %s, %s, %s, %s, %s, %s, %s, %s,
 
 -- name: fire
 SELECT won, owners, known, bells
-FROM muskox.fire(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+FROM muskox.fire(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
 
 -- name: ledger
 SELECT g.moment, g.told, g.job, g.reason, g.missed, g.at

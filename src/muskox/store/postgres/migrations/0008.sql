@@ -153,7 +153,7 @@ CREATE FUNCTION muskox.fire(
     p_now bigint, p_level text, p_names text[], p_versions bigint[], p_nexts bigint[], p_lasts bigint[],
     p_last_places integer[], p_entries integer[],
     p_owners integer[], p_queues integer[], p_lanes integer[], p_ids text[], p_ranks integer[], p_delays bigint[],
-    p_attempts integer[], p_stalls integer[], p_options text[], p_data text[],
+    p_attempts integer[], p_stalls integer[], p_options text[], p_data text[], p_keys text[],
     p_entry_owners integer[], p_entry_numbers integer[], p_entry_places integer[], p_moments bigint[], p_told text[],
     p_entry_jobs text[], p_reasons text[], p_missed bigint[], p_most integer, p_skip_reason text, p_queue_reason text
 ) RETURNS TABLE (won integer[], owners integer[], known integer[], bells text[]) LANGUAGE plpgsql
@@ -250,22 +250,24 @@ BEGIN
     -- As `add` wants them: those that are told of together, one after the other.
     SELECT array_agg(j.owner) AS owners, array_agg(j.queue) AS queues, array_agg(j.lane) AS lanes, array_agg(j.id) AS ids,
            array_agg(j.rank) AS ranks, array_agg(j.delay) AS delays, array_agg(j.attempts) AS attempts,
-           array_agg(j.stalls) AS stalls, array_agg(j.options) AS options, array_agg(j.data) AS data
+           array_agg(j.stalls) AS stalls, array_agg(j.options) AS options, array_agg(j.data) AS data,
+           array_agg(j.key) AS keys
     INTO v_jobs
     FROM (
         SELECT a.*, min(a.place) OVER (PARTITION BY a.lane, a.delay > 0) AS run
-        FROM unnest(p_owners, p_queues, p_lanes, p_ids, p_ranks, p_delays, p_attempts, p_stalls, p_options, p_data)
-             WITH ORDINALITY AS a (owner, queue, lane, id, rank, delay, attempts, stalls, options, data, place)
+        FROM unnest(p_owners, p_queues, p_lanes, p_ids, p_ranks, p_delays, p_attempts, p_stalls, p_options, p_data,
+                    p_keys)
+             WITH ORDINALITY AS a (owner, queue, lane, id, rank, delay, attempts, stalls, options, data, key, place)
         WHERE v_rows[a.owner] > 0 AND a.place <> ALL (v_skipped)
         ORDER BY run, a.place
     ) AS j;
     owners := v_jobs.owners;
-    IF EXISTS (SELECT FROM unnest(v_jobs.options) AS o (said)
-               WHERE position('"dedup":' IN o.said) > 0) THEN
+    IF EXISTS (SELECT FROM unnest(v_jobs.options, v_jobs.keys) AS o (said, key)
+               WHERE o.key IS NOT NULL OR position('"dedup":' IN o.said) > 0) THEN
         SELECT a.known, a.bells INTO known, bells
         FROM muskox.fire_once(
             p_now, p_level, v_jobs.queues, v_jobs.lanes, v_jobs.ids, v_jobs.ranks, v_jobs.delays, v_jobs.attempts,
-            v_jobs.stalls, v_jobs.options, v_jobs.data) AS a;
+            v_jobs.stalls, v_jobs.options, v_jobs.data, v_jobs.keys) AS a;
     ELSIF v_jobs.ids IS NOT NULL THEN
         SELECT array_agg(r.queue) AS queues, array_agg(r.lane) AS lanes, array_agg(r.state) AS states,
                array_agg(r.size) AS sizes, array_agg(r.body) AS bodies

@@ -263,11 +263,11 @@ BEGIN
 END
 $$;
 
--- `add` for the jobs of schedules of which some have a dedup key, as their options say. Of several with one key the first
--- is added, and nothing is refused. Returns the places (from 1) of the jobs that were not stored, and bells.
+-- `add` for the jobs of schedules of which some have a key, or a dedup key as their options say. Of several with one dedup
+-- key the first is added, and nothing is refused. Returns the places (from 1) of the jobs that were not stored, and bells.
 CREATE FUNCTION muskox.fire_once(
     p_now bigint, p_level text, p_queues integer[], p_lanes integer[], p_ids text[], p_ranks integer[], p_delays bigint[],
-    p_attempts integer[], p_stalls integer[], p_options text[], p_data text[]
+    p_attempts integer[], p_stalls integer[], p_options text[], p_data text[], p_keys text[]
 ) RETURNS TABLE (known integer[], bells text[]) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 #variable_conflict use_column
@@ -282,13 +282,14 @@ BEGIN
         SELECT j.place, r.key, row_number() OVER (PARTITION BY j.queue, r.key ORDER BY j.place) AS nth,
                json_build_object(
                    'place', j.place, 'queue', j.queue, 'lane', j.lane, 'id', j.id, 'rank', j.rank, 'delay', j.delay,
-                   'attempts', j.attempts, 'stalls', j.stalls, 'options', j.options, 'data', j.data, 'dedup', r.key,
+                   'attempts', j.attempts, 'stalls', j.stalls, 'options', j.options, 'data', j.data, 'key', j.line,
+                   'dedup', r.key,
                    'kind', CASE WHEN r."window" IS NOT NULL THEN 2 WHEN r.until = 'started' THEN 0 ELSE 1 END,
                    'window', COALESCE(r."window" * 1000000, 0)::bigint,
                    'next_to', CASE WHEN r."then" IN ('replace', 'keep-last') THEN r."then" ELSE 'existing' END
                ) AS item
-        FROM unnest(p_queues, p_lanes, p_ids, p_ranks, p_delays, p_attempts, p_stalls, p_options, p_data)
-             WITH ORDINALITY AS j (queue, lane, id, rank, delay, attempts, stalls, options, data, place)
+        FROM unnest(p_queues, p_lanes, p_ids, p_ranks, p_delays, p_attempts, p_stalls, p_options, p_data, p_keys)
+             WITH ORDINALITY AS j (queue, lane, id, rank, delay, attempts, stalls, options, data, line, place)
         LEFT JOIN LATERAL json_to_record(j.options::json -> 'dedup')
              AS r (key text, until text, "window" double precision, "then" text) ON position('"dedup":' IN j.options) > 0
     ) AS n;
