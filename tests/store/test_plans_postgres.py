@@ -8,6 +8,7 @@ import pytest
 
 from muskox.core.job import NewJob
 from muskox.core.life import Complete, Fail, Release
+from muskox.core.limits import Limits, Rate
 from muskox.runtime.world import RealWorld
 from muskox.store import open_store
 from muskox.store.protocol import Note, Want
@@ -39,12 +40,17 @@ async def worked(store):
         await store.settle([Release(lease) for lease in some[175:]])
 
 
-async def read(own, schema, index, least):
-    """How many entries of an index were read, once the statistics of so many updates have come in."""
+async def counted(own, schema, least):
+    """Return once the statistics of so many updates of jobs have come in."""
     said = f"SELECT n_tup_upd FROM pg_stat_user_tables WHERE schemaname = '{schema}' AND relname = 'jobs'"
     async with asyncio.timeout(LIMIT):
         while (await asyncio.to_thread(own.execute, said))[0][0] < least:  # noqa: ASYNC110 - the server sets no event
             await asyncio.sleep(0.05)
+
+
+async def read(own, schema, index, least):
+    """How many entries of an index were read, once the statistics of so many updates have come in."""
+    await counted(own, schema, least)
     [(entries,)] = own.execute(
         f"SELECT idx_tup_read FROM pg_stat_user_indexes WHERE schemaname = '{schema}' AND indexrelname = '{index}'"
     )
@@ -105,3 +111,29 @@ async def test_the_end_of_a_job_reads_what_waits_for_it_and_not_the_tables_of_fl
         )
         assert scanned < 100
         assert {name for name, entries in found if entries > 40 * rows} == set()
+
+
+async def test_keys_and_their_lines_are_found_by_their_indexes_though_they_looked_empty(own):
+    """Of the blocked jobs only those that come to the line are read, however many there are, and no key that is idle."""
+    with postgres.schema(own.url) as url:
+        store = open_store(url, RealWorld())
+        await store.open()
+        schema = store._location.schema
+        for table in ("jobs", "keys", "limits"):
+            own.execute(f"VACUUM ANALYZE {schema}.{table}")
+        await store.limit("files", Limits(rate=Rate(10_000_000), key_rate=Rate(10_000_000), key_concurrency=20))
+        await store.add([NewJob(f"many-{number}", "files", "resize", key="many") for number in range(5000)])
+        await store.add([NewJob(f"{number}", "files", "resize", key=f"k{number}") for number in range(1000)])
+        for _ in range(60):
+            jobs = await store.claim(ANY, limit=20, worker="w", lease=600)
+            await store.settle([Complete(job.lease) for job in jobs])
+        await store.promote()
+        await store.close()
+
+        opened = 3000
+        assert await read(own, schema, "jobs_blocked", 60 * 20 * 2) < opened
+        [(scans, rows)] = own.execute(
+            f"SELECT seq_scan, seq_tup_read FROM pg_stat_user_tables WHERE schemaname = '{schema}' AND relname = 'keys'"
+        )
+        assert rows == 0, f"keys were scanned {scans} times"
+        assert await read(own, schema, "jobs_blocked_shown", 0) == 0
