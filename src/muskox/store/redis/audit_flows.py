@@ -90,17 +90,21 @@ class _Flow:
 
     async def _list(self) -> list[Finding]:
         names = await self._link.ask(b"LRANGE", f"{self._tag}flow-jobs:{self._id}", 0, -1)
-        listed = [_split(name) for name in names]
-        missing = self._jobs.keys() - set(listed)
-        found = [Finding(f"not in the list of flow {self._id}", *key) for key in missing]
-        if self._its.is_batch:
-            for place, key in enumerate(listed, self._its.trimmed):
-                job = self._jobs.get(key)
-                if job is not None and place < self._its.cancel and job.state not in SETTLED:
-                    found.append(Finding(f"passed over by cancels of batch {self._id}, and has not ended", *key))
-                if job is not None and place < self._its.retry and job.state in (JobState.FAILED, JobState.CANCELLED):
-                    found.append(Finding(f"passed over by retries of batch {self._id}, and is {job.state}", *key))
+        listed = [(int.from_bytes(name[:7], "big"), _split(name[7:])) for name in names]
+        places = {key: place for place, (at, key) in enumerate(listed, self._its.trimmed) if self._is_meant(key, at)}
+        missing = self._jobs.keys() - places.keys()
+        found = [self._finding("not in its list of jobs", key) for key in missing]
+        for key, place in places.items() if self._its.is_batch else ():
+            state = self._jobs[key].state
+            if place < self._its.cancel and state not in SETTLED:
+                found.append(self._finding("passed over by cancels, and has not ended", key))
+            if place < self._its.retry and state in (JobState.FAILED, JobState.CANCELLED):
+                found.append(self._finding(f"passed over by retries, and is {state}", key))
         return found
+
+    def _is_meant(self, key: _Key, added_us: int) -> bool:
+        job = self._jobs.get(key)
+        return job is not None and job.added_us == added_us
 
     async def _nodes(self, behind: set[_Key]) -> list[Finding]:
         fields = await _hash(self._link, f"{self._tag}nodes:{self._id}")

@@ -39,7 +39,7 @@ comes last, so no two things share a key.
     {p}:flows            hash    id → record of a flow or batch
     {p}:flow-list, :flow-unended  zset  ids by a stamp of when they were made: all; those that have not ended
     {p}:flow-over        zset    ids of ended ones of which no job is left, by their end
-    {p}:flow-jobs:FLOW   list    queue:id of its jobs, in the order of adding
+    {p}:flow-jobs:FLOW   list    moment and queue:id of its jobs, in the order of adding
     {p}:followers        hash    1 or 2 and id of a flow → the job that follows it
     {p}:nodes:FLOW       hash    who waits for whom, and how parents ended
     {p}:schedules        hash    name → schedule

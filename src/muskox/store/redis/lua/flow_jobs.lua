@@ -9,6 +9,12 @@ local MOST_SEEN = 5000
 local flow, states, after, limit = unpack(ASKED)
 local rows, seen = {}, 0
 
+local function is_meant(v, added)
+  if not v or (states ~= '' and not string.find(states, sub(v, 1, 1), 1, true)) then return false end
+  local head = read_head(select(3, open_record(v)))
+  return head[FLOW] == flow and head[ADDED] == number_of(added)
+end
+
 local kept = call('HGET', P .. 'flows', flow)
 if not kept then return { rows, 0 } end
 -- The list has lost its front, and places go on to be counted from there.
@@ -20,11 +26,10 @@ while #rows < 3 * limit and seen < math.max(limit, MOST_SEEN) do
   if #names == 0 then return { rows, 0 } end
   for _, name in ipairs(names) do
     if #rows >= 3 * limit then break end
-    local queue, id = string.match(name, '^([^:]*):(.*)$')
+    local queue, id = string.match(sub(name, 8), '^([^:]*):(.*)$')
     local v = call('HGET', P .. 'jobs:' .. queue, id)
     place, seen = place + 1, seen + 1
-    if v and (states == '' or string.find(states, sub(v, 1, 1), 1, true))
-      and read_head(select(3, open_record(v)))[FLOW] == flow then
+    if is_meant(v, sub(name, 1, 7)) then
       rows[#rows + 1], rows[#rows + 2], rows[#rows + 3] = queue, id, v
     end
   end

@@ -4,8 +4,8 @@
 -- gives  cancel_job, take_all_back, retry_job
 --
 -- The hash `flows` has a record of each flow and batch, a msgpack array of the fields that FLOW_FIELDS names; `here` is how
--- many of its jobs are still there, `trimmed` how many of its list of jobs (queue:id in the order of adding) were dropped
--- from the front. No job before the place `cancel` of that list can be cancelled, none before `retry` be retried.
+-- many of its jobs are still there, `trimmed` how many of its list of jobs (when it was added, queue:id, in that order) were
+-- dropped from the front; one that is not there, or was added at another moment, is no longer meant. No job before the place `cancel` of that list can be cancelled, none before `retry` be retried.
 -- The hash `followers` has under 1 or 2 and the id of a flow the job that follows when all were completed, or all have
 -- ended: a group as add.lua has it, and its dedup rule or false.
 -- Ended ones of which no job is left are in `flow-over` by the moment of their end.
@@ -152,7 +152,7 @@ local function note_end(queue, id, head, to, result)
   local number = number_in(its, queue, id)
   local node = number and node_in(its, number)
   if not node then return end
-  local failure = to == 'F' and head[FAILURE] or ''
+  local failure = to and head[FAILURE] or ''
   node.state = state
   change_node(its, node)
   if result ~= '' or failure ~= '' then call('HSET', its.key, 'o' .. number, pack({ result, failure })) end
@@ -226,7 +226,7 @@ local function trim_flow_jobs(its, dropped)
     gone_by = call('LLEN', list)
   else
     for _ = 1, 2 * dropped do
-      local queue, id = string.match(call('LINDEX', list, gone_by) or '', '^([^:]*):(.*)$')
+      local queue, id = string.match(sub(call('LINDEX', list, gone_by) or '', 8), '^([^:]*):(.*)$')
       if not queue or call('HEXISTS', P .. 'jobs:' .. queue, id) == 1 then break end
       gone_by = gone_by + 1
     end

@@ -21,7 +21,7 @@ end
 
 -- What is wrong with these jobs in that flow, as an answer; nil where nothing is.
 function refuse(flow, groups, waits)
-  local said
+  local closed, missing
   if flow.is_batch then
     if waits then return { 'batch' } end
     if flow.may_grow then return nil end
@@ -33,14 +33,16 @@ function refuse(flow, groups, waits)
     for _, wait in ipairs(waits and waits[number] or {}) do
       local parent = node_name(wait[1], wait[2])
       if known[parent] == nil and not new[parent] then known[parent] = number_in(its, wait[1], wait[2]) or false end
-      if not new[parent] and not known[parent] then said = said or { 'parent', number, wait[1], wait[2] } end
+      if not new[parent] and not known[parent] then
+        missing = missing or { 'parent', number, wait[1], wait[2] }
+      end
     end
     if not new[name] and call('HEXISTS', P .. 'jobs:' .. queue, id) == 0 then
       new[name] = true
-      if not flow.may_grow then said = said or { 'closed' } end
+      closed = closed or not flow.may_grow
     end
   end)
-  return said
+  return missing or (closed and { 'closed' }) or nil
 end
 
 -- A part of a group.
@@ -129,7 +131,7 @@ local function add_child(flow, its, group, place, parents, dependents, answer)
       failure = failure_by(parent, parent.state, kept and unpack_text(kept)[2] or '', false)
     end
   end
-  if unended == 0 and not failure then add_group(slice(group, place, place), 0, {}, {}, { flow = flow.id }) end
+  if unended == 0 and not failure then add_group(slice(group, place, place), 0, {}, {}, { flow = flow.id, ids = {} }) end
   local node = add_node(flow, its, queue, id, group[4], dependents)
   for i, wait in ipairs(parents) do tie(its, node, found[i], wait[3], wait[4]) end
   if unended > 0 or failure then put_behind(flow, its, node, group, place, math.max(1, unended), not failure) end
@@ -151,8 +153,11 @@ local function add_free(flow, its, group, first, last, number, dependents, answe
 end
 
 local function note_joined(flow, names)
+  local added = seven(now)
   for first = 1, #names, CHUNK do
-    call('RPUSH', flow_jobs_key(flow.id), unpack(names, first, math.min(first + CHUNK - 1, #names)))
+    local some = {}
+    for i = first, math.min(first + CHUNK - 1, #names) do some[#some + 1] = added .. names[i] end
+    call('RPUSH', flow_jobs_key(flow.id), unpack(some))
   end
   flow.total, flow.here, flow.is_changed = flow.total + #names, flow.here + #names, true
 end

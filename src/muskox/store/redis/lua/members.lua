@@ -1,5 +1,12 @@
 -- members.lua · the jobs of a flow, and moving many of them; part of the steps about whole flows
 
+-- Whether a record is that of a job of a flow which was added at that moment and is in one of these states.
+local function is_member(its, v, added, states)
+  if not v or not string.find(states, sub(v, 1, 1), 1, true) then return false end
+  local head = read_head(select(3, open_record(v)))
+  return head[FLOW] == its.id and head[ADDED] == number_of(added)
+end
+
 -- Those jobs from a place of the list of a flow on whose state is among `states`: queue, id and record of each, `limit` at
 -- most; the place up to which it looked, and how many it looked at.
 local function members_from(its, place, states, limit, most_seen)
@@ -10,10 +17,10 @@ local function members_from(its, place, states, limit, most_seen)
     if #names == 0 then break end
     for _, name in ipairs(names) do
       if #found >= limit then break end
-      local queue, id = string.match(name, '^([^:]*):(.*)$')
+      local queue, id = string.match(sub(name, 8), '^([^:]*):(.*)$')
       local v = call('HGET', P .. 'jobs:' .. queue, id)
       place, seen = place + 1, seen + 1
-      if v and not names_seen[name] and string.find(states, sub(v, 1, 1), 1, true) and read_head(select(3, open_record(v)))[FLOW] == its.id then
+      if not names_seen[name] and is_member(its, v, sub(name, 1, 7), states) then
         found[#found + 1] = { queue, id, v }
         names_seen[name] = true
       end
