@@ -13,6 +13,7 @@ import msgspec
 
 from muskox.core.errors import JobNotFound, OptionError
 from muskox.core.failure import Failure, FailureKind
+from muskox.core.flows import Parent
 from muskox.core.job import Job, JobState, moment
 from muskox.store.protocol import Standing, Store, Want, WorkerRecord
 
@@ -20,6 +21,9 @@ __all__ = ["Explanation", "Reason", "ReasonKind", "explain", "explain_anywhere",
 
 MOST_AHEAD = 10_000
 """So many jobs before another are counted."""
+
+MOST_PARENTS = 10
+"""So many parents of a job are looked at."""
 
 
 class ReasonKind(StrEnum):
@@ -34,6 +38,7 @@ class ReasonKind(StrEnum):
     RETRYING = "retrying"
     EXPIRED = "expired"
     BLOCKED = "blocked"
+    PARENTS = "parents"
     RUNNING = "running"
     STALLED = "stalled"
     COMPLETED = "completed"
@@ -156,12 +161,22 @@ def _reasons(standing: Standing, live: Sequence[WorkerRecord]) -> list[Reason]:
             return found or [Reason(ReasonKind.NEXT, "nothing holds it: it is the next to be claimed")]
         case JobState.DELAYED:
             return [_delayed(standing), *held]
+        case JobState.BLOCKED if standing.parents:
+            return [_parents(standing.parents), *held]
         case JobState.BLOCKED:
             return [Reason(ReasonKind.BLOCKED, "it waits for other jobs or for a limit"), *held]
         case JobState.ACTIVE:
             return _active(standing, live)
         case _:
             return [_ended(job)]
+
+
+def _parents(parents: Sequence[Parent]) -> Reason:
+    named = [f"{one.id} in queue {one.queue} ({one.state})" for one in parents[:3]]
+    if len(parents) > len(named):
+        named.append(f"{len(parents) - len(named)}{'' if len(parents) < MOST_PARENTS else ' or more'} others")
+    said = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+    return Reason(ReasonKind.PARENTS, f"it waits for {'job' if len(named) == 1 else 'jobs'} {said}", jobs=len(parents))
 
 
 def _expired(standing: Standing) -> list[Reason]:

@@ -110,6 +110,12 @@ async def _check_still(source: Store, more: str = "") -> None:
             f"{len(workers)} workers of the store that is left are alive, on {where}; stop them first (one that was "
             f"killed is forgotten after 30 seconds){more}"
         )
+    for flow in (await source.flows(unended=True, limit=1)).flows:
+        stands = "is open" if flow.open else f"has {flow.unended} jobs that have not ended"
+        raise WrongState(
+            f"{flow.kind} {flow.id} {stands}, and what waits for other jobs cannot be taken to another store; let it "
+            f"end or cancel it, and move then{more}"
+        )
     for counts in await source.counts():
         if counts.queue != QUEUE and (running := counts.states[JobState.ACTIVE] + counts.states[JobState.BLOCKED]):
             raise WrongState(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from muskox import JobNotFound, Muskox, OptionError, ReasonKind
+from muskox import Flow, JobNotFound, Muskox, OptionError, ReasonKind, chain
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import NewJob
 from muskox.core.life import Complete, Fail, Retry
@@ -173,3 +173,36 @@ async def test_a_job_that_is_not_there_or_there_twice_is_an_error(ox):
         await ox.queue("files").explain("nobody")
     with pytest.raises(OptionError):
         await ox.explain("")
+
+
+async def test_a_job_that_waits_for_others_says_for_which(ox):
+    files, store = ox.queue("files"), await ox.store()
+    await store.beat(working())
+    flow = Flow("flow")
+    parents = [flow.add(files, "resize", id=f"p-{number}") for number in range(12)]
+    flow.add(files, "pack", after=parents[0], id="one")
+    flow.add(files, "pack", after=parents[:2], id="two")
+    flow.add(files, "pack", after=parents, id="many")
+    await ox.flows.add(flow)
+    await claim(ox)
+
+    async def said(id: str) -> str:
+        [reason] = (await files.explain(id)).reasons
+        assert reason.kind is ReasonKind.PARENTS
+        return reason.text
+
+    assert await said("one") == "it waits for job p-0 in queue files (active)"
+    assert await said("two") == "it waits for jobs p-0 in queue files (active) and p-1 in queue files (waiting)"
+    assert (await said("many")).endswith("p-2 in queue files (waiting) and 7 or more others")
+
+
+async def test_a_job_that_failed_because_of_a_parent_says_so(ox):
+    files, store = ox.queue("files"), await ox.store()
+    await ox.flows.add(chain(files.new("resize", id="parent"), files.new("pack", id="child")))
+    [run] = await claim(ox)
+    await store.settle([Fail(run.lease, TORN)])
+
+    [reason] = (await files.explain("child")).reasons
+
+    assert reason.kind is ReasonKind.FAILED
+    assert "its parent parent in queue files failed: RuntimeError: the picture is torn" in reason.text

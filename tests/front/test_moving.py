@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from muskox import JobState, LeaseLost, Muskox, NewJob, OptionError, StoreError, StoreUnavailable, WrongState, moving
+from muskox.core.flows import FlowJob, FlowKind, NewFlow, Wait
 from muskox.core.life import Complete, Fail
 from muskox.core.schedule import Overlap
 from muskox.moving import ENDED, QUEUE, UNENDED, move
@@ -28,7 +29,7 @@ KINDS = [kind for kind in ("sqlite", "redis", "postgres") if kind in SHARED]
 PAIRS = [(here, there) for here in KINDS for there in KINDS]
 LIMIT = 60
 QUEUES = ("files", "mail")
-W, D = JobState.WAITING, JobState.DELAYED
+W, D, X = JobState.WAITING, JobState.DELAYED, JobState.CANCELLED
 
 
 @pytest.fixture
@@ -115,6 +116,26 @@ async def test_ended_jobs_stay_unless_they_are_asked_for(source, target, clock):
     assert await packed(target, UNENDED) == {key: jobs for key, jobs in before.items() if key[1] in UNENDED}
     assert await packed(source, ENDED) == {key: jobs for key, jobs in before.items() if key[1] in ENDED}
     assert not any((await packed(target, ENDED)).values())
+
+
+async def test_flows_that_have_not_ended_are_not_carried_and_the_jobs_of_others_are(source, target, clock):
+    await source.grow(
+        NewFlow("flow"),
+        [FlowJob(NewJob("a", "files", "x")), FlowJob(NewJob("b", "files", "x"), (Wait("files", "a", "a"),))],
+    )
+    with pytest.raises(WrongState, match="flow flow has 2 jobs that have not ended, and what waits for other jobs"):
+        await move(source, target, clock)
+    await source.cancel_flow("flow")
+    await source.grow(NewFlow("batch", FlowKind.BATCH, open=True), [])
+    with pytest.raises(WrongState, match="batch batch is open, and"):
+        await move(source, target, clock)
+    await source.close_flow("batch")
+
+    done = await move(source, target, clock, states=(*UNENDED, *ENDED))
+
+    assert done.carried == {"files": 2}
+    assert [(job.state, job.flow) for job in await target.get("files", ["a", "b"])] == [(X, None), (X, None)]
+    assert await source.audit() == await target.audit() == []
 
 
 async def test_afterwards_nothing_is_left_of_the_move_itself(source, target, clock):

@@ -11,6 +11,7 @@ from muskox.core.failure import FailureKind
 from muskox.core.flows import FlowKind, FlowState, NewFlow, OnFailure, Wait
 from muskox.core.job import JobState, NewJob, Retention
 from muskox.core.life import Complete, Fail, Release, Retry
+from muskox.core.limits import Limits
 from muskox.store.protocol import Selection, Want
 from tests.store.flowing import complete, fail, flow, node, record, run_all, runs, tally
 from tests.store.reading import BROKEN, figures, kinds, latest, one, state
@@ -813,3 +814,77 @@ async def test_a_worker_that_waits_hears_of_children(store):
     await asyncio.gather(store.wait(["other"], seconds=20), complete(store, run))
 
     assert list(await runs(store, queues=["other"])) == ["b"]
+
+
+# --- beside keys -------------------------------------------------------------------------
+
+
+async def test_a_child_with_a_key_joins_the_line_of_its_key_when_its_parents_have_ended(store):
+    await store.limit("files", Limits(key_concurrency=1))
+    await store.add([NewJob("first", "files", "resize", key="acme"), NewJob("second", "files", "resize", key="acme")])
+    await flow(store, node("a", queue="other"), node("b", [Wait("other", "a", "a")], key="acme"))
+    [state_of_key] = await store.keys("files", ["acme"])
+    assert (state_of_key.waiting, state_of_key.blocked) == (1, 1)
+    claimed = await runs(store, queues=["other", "files"])
+    assert set(claimed) == {"a", "first"}
+
+    await complete(store, claimed["a"])
+
+    [state_of_key] = await store.keys("files", ["acme"])
+    assert (state_of_key.active, state_of_key.waiting, state_of_key.blocked) == (1, 0, 2)
+    assert await store.audit() == []
+    await complete(store, claimed["first"])
+    assert await run_all(store) == ["second", "b"]
+    assert await store.audit() == []
+
+
+async def test_jobs_with_keys_are_parents_as_any_others(store, clock):
+    await store.limit("files", Limits(key_concurrency=1))
+    parents = [node(f"p-{n}", key="acme", max_stalls=n % 2) for n in range(6)]
+    await flow(store, *parents, node("c", [f"p-{n}" for n in range(6)], key="acme", on_failure="continue"))
+    assert await figures(store) == {"waiting": 1, "blocked": 6}
+    await store.cancel(Selection("files", ids=("p-5",)))
+    await store.remove(Selection("files", ids=("p-4",)))
+    [lost] = (await runs(store, lease=1)).values()
+    clock.advance(2)
+    await store.recover()
+    assert await store.audit() == []
+
+    order = await run_all(store)
+
+    assert order[-1] == "c"
+    assert sorted(order) == ["c", "p-1", "p-2", "p-3"]
+    assert await state(store, lost.id) is F
+    assert await tally(store) == (7, 4, 1, 2)
+    [state_of_key] = await store.keys("files", ["acme"])
+    assert (state_of_key.active, state_of_key.waiting, state_of_key.blocked) == (0, 0, 0)
+    assert await store.audit() == []
+
+
+async def test_a_flow_of_jobs_with_keys_is_cancelled_and_retried(store):
+    await store.limit("files", Limits(key_concurrency=1))
+    await flow(store, node("a", key="acme"), node("b", key="acme"), node("c", ["a", "b"], key="acme"), node("d", ["c"]))
+    await runs(store)
+    assert await store.cancel_flow("flow") == 4
+    assert await store.audit() == []
+
+    assert await store.retry_flow("flow") == 4
+
+    assert await figures(store) == {"waiting": 1, "blocked": 3}
+    assert await store.audit() == []
+    assert sorted((await run_all(store))[:2]) == ["a", "b"]
+    assert await tally(store) == (4, 4, 0, 0)
+    assert await store.audit() == []
+
+
+async def test_a_blocked_child_with_a_key_takes_no_place_in_its_line(store):
+    await store.limit("files", Limits(key_concurrency=1))
+    await flow(store, node("a"), node("b", ["a"], key="acme", priority=99), node("c", ["a"], key="acme"))
+    await store.add([NewJob("free", "files", "resize", key="acme")])
+
+    assert list(await runs(store)) == ["a", "free"]
+    assert await store.cancel(Selection("files", ids=("b",))) == 1
+    assert await store.remove(Selection("files", ids=("c",))) == 1
+    assert await store.retry(Selection("files", ids=("b",))) == 1
+    assert await figures(store) == {"active": 2, "blocked": 1}
+    assert await store.audit() == []
