@@ -37,6 +37,7 @@ class ReasonKind(StrEnum):
     DELAYED = "delayed"
     RETRYING = "retrying"
     EXPIRED = "expired"
+    EXPIRES = "expires"
     BLOCKED = "blocked"
     PARENTS = "parents"
     RUNNING = "running"
@@ -93,7 +94,7 @@ async def explain(store: Store, queue: str, id: str) -> Explanation:
         standing = await store.standing(queue, id, names=_names(able, queue), most=MOST_AHEAD + 1)
     if standing is None:
         raise missing(queue, id)
-    return Explanation(standing.job, moment(standing.now_us), _reasons(standing, live))
+    return Explanation(standing.job, moment(standing.now_us), [*_reasons(standing, live), *_expires(standing)])
 
 
 async def explain_anywhere(store: Store, id: str) -> Explanation:
@@ -180,14 +181,27 @@ def _parents(parents: Sequence[Parent]) -> Reason:
 
 
 def _expired(standing: Standing) -> list[Reason]:
-    job, expires_in = standing.job, standing.job.options.expires_in
-    if expires_in is None or job.attempt or job.stalls:
+    over = _over(standing.job)
+    if over is None or over >= standing.now_us:
         return []
-    over = job.added_us + int(expires_in * 1_000_000)
-    if over >= standing.now_us:
-        return []
-    said = f"it should have begun by {_said(over)}: it never will, and fails when a worker comes to it"
+    said = (
+        f"it should have begun by {_said(over)}: it never will, and fails when a worker comes to it or looks after it"
+    )
     return [Reason(ReasonKind.EXPIRED, said, at=moment(over))]
+
+
+def _expires(standing: Standing) -> list[Reason]:
+    over = _over(standing.job)
+    if over is None or over < standing.now_us:
+        return []
+    return [Reason(ReasonKind.EXPIRES, f"it has to begin by {_said(over)}, and fails if it has not", at=moment(over))]
+
+
+def _over(job: Job) -> int | None:
+    """Until when a job has to begin that has not begun yet."""
+    if job.options.expires_in is None or job.attempt or job.stalls or job.settled:
+        return None
+    return job.added_us + int(job.options.expires_in * 1_000_000)
 
 
 def _paused(standing: Standing) -> list[Reason]:

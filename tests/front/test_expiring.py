@@ -43,6 +43,8 @@ async def test_a_job_that_nobody_began_with_in_time_never_runs_and_fails(ox, wor
     await codes.add("send", {"code": "late"}, id="late", expires_in=60)
     await codes.add("send", {"code": "in time"}, expires_in=timedelta(minutes=5))
     await codes.add("send", {"code": "any time"})
+    told = (await codes.explain("late")).reasons[-1]
+    assert (told.kind, told.at) == (ReasonKind.EXPIRES, (await codes.get("late")).added_at + timedelta(seconds=60))
     world.advance(61)
     assert (await codes.explain("late")).kinds[0] is ReasonKind.EXPIRED
 
@@ -100,10 +102,10 @@ async def test_a_processor_says_it_for_its_jobs_and_a_batch_leaves_the_late_out(
     await index.add("late")
     await index.options(expires_in=600).add("in time")
     world.advance(61)
-    ended = await run_jobs(ox)
+    await run_jobs(ox)
 
     assert seen == [["in time"]]
-    assert sorted(job.state.value for job in ended) == ["completed", "failed"]
+    assert sorted(job.state.value for job in (await ox.queue("docs").find()).jobs) == ["completed", "failed"]
 
 
 @pytest.mark.parametrize("options", [{"expires_in": 0}, {"expires_in": -1}, {"expires_in": "soon"},
@@ -129,3 +131,16 @@ async def test_a_worker_that_comes_too_late_fails_the_job_and_goes_on(world):
             await until(lambda: seen, world)
 
         assert seen == ["new"]
+
+
+async def test_a_worker_that_may_not_run_it_ends_what_is_too_late(world):
+    async with Muskox("sqlite://:memory:", world=world) as ox:
+        codes = ox.queue("codes")
+        ox.queue("others").processor("other")(lambda: None)
+        late = await codes.add("send", {"code": "late"}, expires_in=60)
+        await codes.pause()
+        async with working(ox, world):
+            world.advance(61)
+            assert (await event(codes, "failed")).job_id == late.id
+
+        assert (await codes.get(late.id)).failure.kind == "expired"

@@ -38,6 +38,7 @@ __all__ = [
     "decide",
     "expired",
     "stall_delay",
+    "unbegun",
 ]
 
 _W, _D, _B, _A = JobState.WAITING, JobState.DELAYED, JobState.BLOCKED, JobState.ACTIVE
@@ -237,6 +238,18 @@ def expired(job: Job, rules: Rules) -> Raised | None:
         return None
     said = f"not begun within {rules.expires_in:g} seconds after it was added, but {waited:.1f} seconds after"
     return Raised(Failure(FailureKind.EXPIRED, "Expired", said, final=True))
+
+
+def unbegun(job: Job, now_us: int) -> Failure | None:
+    """Why a job that has not begun fails at this moment because it is too late for it; None when it does not.
+
+    For stores, which look at such jobs when their time is over, whether or not a worker comes.
+    """
+    over = None if job.options.expires_in is None else job.added_us + int(job.options.expires_in * 1_000_000)
+    if over is None or job.attempt > 0 or job.stalls > 0 or job.settled or now_us <= over:
+        return None
+    said = f"not begun within {job.options.expires_in:g} seconds after it was added"
+    return Failure(FailureKind.EXPIRED, "Expired", said, final=True)
 
 
 def stall_delay(stalls: int) -> float:

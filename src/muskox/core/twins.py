@@ -8,14 +8,19 @@ import msgspec
 
 from muskox.core.dedup import Dedup
 from muskox.core.errors import Duplicate
-from muskox.core.job import Job, JobState, NewJob, Options
+from muskox.core.job import NO_OPTIONS, Job, JobState, NewJob, Options
 
-__all__ = ["are_any", "fold", "gone", "is_awaited"]
+__all__ = ["are_any", "are_timed", "fold", "gone", "is_awaited"]
 
 
 def are_any(jobs: Sequence[NewJob]) -> bool:
     """Whether one of the jobs has a key."""
-    return any(job.options.dedup is not None for job in jobs)
+    return any(job.options is not NO_OPTIONS and job.options.dedup is not None for job in jobs)
+
+
+def are_timed(jobs: Sequence[NewJob]) -> bool:
+    """Whether one of the jobs has to be begun in time."""
+    return any(job.options is not NO_OPTIONS and job.options.expires_in is not None for job in jobs)
 
 
 def is_awaited(options: Options) -> bool:

@@ -12,13 +12,13 @@ import msgspec
 
 from muskox.core.dedup import Dedup
 from muskox.core.errors import Duplicate
-from muskox.core.job import Job, NewJob
+from muskox.core.job import Job, NewJob, Options
 from muskox.core.twins import fold, gone
 from muskox.store.postgres import rows
 from muskox.store.postgres.adding import Lane
 from muskox.store.protocol import Added
 
-__all__ = ["Adding", "rule"]
+__all__ = ["Adding", "expires", "rule"]
 
 _KINDS = {"started": 0, "ended": 1}
 _WINDOW = 2
@@ -34,6 +34,11 @@ def rule(of: Dedup | None) -> dict[str, Any]:
         return {"dedup": None}
     kind = _KINDS[of.until] if of.window is None else _WINDOW
     return {"dedup": of.key, "kind": kind, "window": of.window_us or 0, "next_to": of.then}
+
+
+def expires(options: Options) -> int | None:
+    """In how many microseconds a job has to be begun."""
+    return None if options.expires_in is None else int(options.expires_in * 1_000_000)
 
 
 class Adding:
@@ -56,6 +61,7 @@ class Adding:
             "place": place, "queue": queue, "lane": lane, "id": job.id, "rank": -job.priority,
             "delay": int(job.delay * 1_000_000), "attempts": job.options.attempts, "stalls": job.options.max_stalls,
             "options": rows.options_text(job.options), "data": job.data, "key": job.key, **rule(job.options.dedup),
+            "expires": expires(job.options),
         }  # fmt: skip
 
     def understand(self, row: tuple[Any, ...]) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from muskox.core.job import JobState
 from muskox.store.postgres import rows
 from muskox.store.postgres.adding import Lane
 from muskox.store.postgres.connections import Connection
-from muskox.store.postgres.dedup import rule
+from muskox.store.postgres.dedup import expires, rule
 from muskox.store.postgres.rows import NUMBER
 from muskox.store.postgres.schema import Schema
 from muskox.store.protocol import LogLine, Packed
@@ -64,6 +64,6 @@ def _item(place: int, one: Packed, lanes: Mapping[tuple[str, str], Lane]) -> dic
         "releases": job.releases, "added": job.added_us, "started": job.started_us, "ended": job.ended_us,
         "clear_at": one.clear_us, "options": rows.options_text(job.options), "data": job.data_text,
         "progress": job.progress_text, "result": job.result_text, "failure": rows.failure_text(job.failure),
-        "steps": job.steps_text, "key": job.key, **rule(job.options.dedup),
+        "steps": job.steps_text, "key": job.key, **rule(job.options.dedup), "expires": expires(job.options),
         "lines": [(line.number, line.at_us, rows.pure(line.text)) for line in one.lines],
     }  # fmt: skip

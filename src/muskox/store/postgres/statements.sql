@@ -358,6 +358,11 @@ FROM muskox.dedups AS d JOIN muskox.queues AS q ON q.id = d.queue
 JOIN muskox.jobs AS j ON j.queue = d.queue AND j.id = d.job
 WHERE position('"key":' || to_json(d.key)::text IN COALESCE(j.options, '')) = 0
 UNION ALL
+SELECT 'it has to be begun in time, and nobody looks', q.name, j.id
+FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue
+WHERE j.state < 3 AND j.attempt = 0 AND j.stalls = 0 AND j.started IS NULL AND position('"expires_in":' IN j.options) > 0
+  AND NOT EXISTS (SELECT FROM muskox.expiries AS e WHERE e.queue = j.queue AND e.job = j.id)
+UNION ALL
 SELECT 'nobody has its dedup key', q.name, j.id
 FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue
 WHERE j.state < 3 AND j.started IS NULL AND position('"dedup":' IN j.options) > 0 AND position('"window":' IN j.options) = 0

@@ -17,7 +17,7 @@ from muskox.core.events import Event, pack
 from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Retention
 from muskox.core.life import MOVES, Complete, Settlement
 from muskox.core.seam import World
-from muskox.core.twins import are_any
+from muskox.core.twins import are_any, are_timed
 from muskox.store.postgres import adding, dedup, moving, rows, settling
 from muskox.store.postgres.adding import Lane
 from muskox.store.postgres.bells import EVENTS
@@ -94,7 +94,7 @@ class PostgresStore(Claiming, Flowing, Limiting, Scheduling, Inside):
             return await self._within.add(jobs, within)
         if not jobs:
             return []
-        if are_any(jobs):
+        if are_any(jobs) or are_timed(jobs):
             return await self._add_once(jobs)
         if adding.are_alike(jobs) and (added := await self._add_alike(jobs)) is not None:
             return added

@@ -20,7 +20,7 @@ from muskox.core.flows import FlowJob, NewFlow
 from muskox.core.job import Lease, NewJob
 from muskox.core.life import Settlement
 from muskox.core.seam import World
-from muskox.core.twins import are_any
+from muskox.core.twins import are_any, are_timed
 from muskox.store.postgres import adding, dedup, lenders, rows, settling
 from muskox.store.postgres.adding import Lane
 from muskox.store.postgres.growing import Growing
@@ -59,7 +59,7 @@ class Within:
         self._learn(adding.lanes_of(jobs))
         with self._translated(), _begun(found), found.transaction():
             self._check_identity(self._ask(found, "identity"))
-            if are_any(jobs):
+            if are_any(jobs) or are_timed(jobs):
                 its = dedup.Adding(jobs)
                 wanted = its.understand(self._ask(found, "add_once", self._once(jobs, its))[0])
                 return self._answers_once(its, self._ask(found, "get_by_queue", _keys(wanted)) if wanted else [])
@@ -82,7 +82,7 @@ class Within:
                 await found.execute("SELECT 1")
             async with found.transaction():
                 self._check_identity(await self._ask_later(found, "identity"))
-                if are_any(jobs):
+                if are_any(jobs) or are_timed(jobs):
                     its = dedup.Adding(jobs)
                     wanted = its.understand((await self._ask_later(found, "add_once", self._once(jobs, its)))[0])
                     stored = await self._ask_later(found, "get_by_queue", _keys(wanted)) if wanted else []

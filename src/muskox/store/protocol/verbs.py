@@ -124,7 +124,8 @@ class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
         """Move due jobs, or the selected delayed ones whatever their due, to waiting; returns how many.
 
         Due ones arrive at the moment they were due, selected ones now. Looks at keys whose moment has come too, which
-        are not counted. Events: waiting, blocked.
+        are not counted; and without a selection fails jobs that had to be begun by now (`expires_in`) and that nobody
+        has begun with, at most `limit`, not counted either. Events: waiting, blocked, failed.
         """
         ...
 

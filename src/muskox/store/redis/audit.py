@@ -75,6 +75,8 @@ class _Queue:
         """The jobs that are in a flow."""
         self.behind: set[tuple[str, str]] = set()
         """Queues and ids of those that are blocked by their parents."""
+        self._timed: set[str] = set()
+        """The jobs that nobody has begun with, and that have to be begun in time."""
 
     async def look(self) -> list[Finding]:
         for kind in ("delayed", "blocked", "until", *_ENDED.values(), *(f"own-{kind}" for kind in _ENDED.values())):
@@ -95,6 +97,7 @@ class _Queue:
             *self._look_back(seen),
             *await self._compare_figures(),
             *await self._look_at_keys(seen),
+            *await self._look_at_times(),
         ]
 
     # --- reading -------------------------------------------------------------------
@@ -160,6 +163,8 @@ class _Queue:
         except Exception as error:  # noqa: BLE001 - whatever a damaged record does to its reader is what is looked for
             return [self._finding(f"its record is damaged: {error}", name)]
         self._figures[STATE[record[:1]].value, job.name] += 1
+        if job.options.expires_in is not None and not job.settled and job.started_us is None:
+            self._timed.add(name)
         if job.options.dedup is not None:
             self._keyed[name] = job
         if job.key is not None and job.state in _KEYED and record[:8] != _BEHIND:
@@ -247,6 +252,11 @@ class _Queue:
             ),
             *(self._finding(f"the dedup key {key!r} is kept and not looked at") for key in holders.keys() ^ looked),
         ]
+
+    async def _look_at_times(self) -> list[Finding]:
+        """Whether all jobs that have to be begun in time are looked at then."""
+        looked = {long(id) for id in await self._whole_set(f"expires:{self._name}")}
+        return [self._finding("it has to be begun in time, and nobody looks", id) for id in self._timed - looked]
 
     def _finding(self, what: str, id: str = "") -> Finding:
         return Finding(what, self._name, id)

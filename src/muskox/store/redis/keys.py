@@ -35,6 +35,7 @@ comes last, so no two things share a key.
     {p}:key-idle:Q       zset    keys without jobs by the moment from which nothing of them is to be kept
     {p}:dedup:Q          hash    dedup key → the job that had it last, and for how long
     {p}:dedup-look:Q     zset    the keys by when clear looks at them
+    {p}:expires:Q        zset    ids of jobs that have to be begun in time, by when that is over
     {p}:later:Q          hash    id → what is to be added when that job has ended
     {p}:flows            hash    id → record of a flow or batch
     {p}:flow-list, :flow-unended  zset  ids by a stamp of when they were made: all; those that have not ended

@@ -15,7 +15,7 @@ import msgspec
 
 from muskox.core.job import JobState, NewJob
 from muskox.store.protocol import Added
-from muskox.store.sqlite import keys, rows
+from muskox.store.sqlite import expiry, keys, rows
 from muskox.store.sqlite.moves import find_lane, get, text
 from muskox.store.sqlite.tx import STATE, Tx
 
@@ -92,6 +92,8 @@ def _store_alike(tx: Tx, jobs: list[NewJob], flow: Flow | tuple[None, None], hel
     values = {**rows.columns(first, tx.now, flow=flow[0], held=held), "queue": queue, "lane": lane}
     made = partial(rows.added, now=tx.now, flow=flow[1], held=held)
     answers = _store_new(tx, jobs, values, made) or [_store_one(tx, job, values, made) for job in jobs]
+    if first.options.expires_in is not None:
+        expiry.note(tx, queue, [job.id for job in jobs], first.options, tx.now)
     if any(answer.created for answer in answers):
         tx.told = True
         if first.delay <= 0 and not held:

@@ -18,7 +18,7 @@ from muskox.core.life import Complete, Fail, Settlement
 from muskox.core.twins import are_any, fold, gone
 from muskox.store.protocol import Added, Finding
 from muskox.store.sql import statements
-from muskox.store.sqlite import adding, keys, rows
+from muskox.store.sqlite import adding, expiry, keys, rows
 from muskox.store.sqlite.moves import find_lane, get, remove, text
 from muskox.store.sqlite.tx import NUMBER, Tx
 
@@ -115,6 +115,7 @@ def _meet(tx: Tx, job: NewJob, holder: _Holder) -> Added | None:
         [there] = get(tx, job.queue, [holder.id])
         assert there is not None, "it was there"
         _hold(tx, there)
+        expiry.note(tx, queue, [there.id], there.options, there.added_us)
     elif then == "keep-last" and holder.is_unended:
         queue, _ = find_lane(tx, job.queue, job.name)
         tx.db.execute(SQL["remember"], place | {"queue": queue, "later": text(job)})

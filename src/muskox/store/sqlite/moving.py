@@ -12,7 +12,7 @@ from itertools import groupby
 from muskox.core.job import Job, JobState
 from muskox.store.protocol import Added, LogLine, Packed, Selection
 from muskox.store.sql import statements
-from muskox.store.sqlite import dedup, keys, rows
+from muskox.store.sqlite import dedup, expiry, keys, rows
 from muskox.store.sqlite.moves import find_lane, get, text
 from muskox.store.sqlite.select import Row, matching
 from muskox.store.sqlite.tx import NUMBER, Tx
@@ -65,6 +65,7 @@ def adopt(tx: Tx, jobs: Sequence[Packed]) -> list[Added]:
     answers = [_adopt_one(tx, one) for one in jobs]
     made = [answer.job for answer in answers if answer.created]
     dedup.adopted(tx, made)
+    expiry.adopted(tx, made)
     if any(_joins(job) for job in made):
         made = [job for job in made if not _joins(job)]
         answers = _arrive(tx, answers)

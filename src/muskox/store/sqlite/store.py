@@ -43,7 +43,20 @@ from muskox.store.protocol import (
     Want,
     WorkerRecord,
 )
-from muskox.store.sqlite import adding, dedup, flows, hand, limiting, looks, moves, moving, schedules, select, upkeep
+from muskox.store.sqlite import (
+    adding,
+    dedup,
+    expiry,
+    flows,
+    hand,
+    limiting,
+    looks,
+    moves,
+    moving,
+    schedules,
+    select,
+    upkeep,
+)
 from muskox.store.sqlite.claim import claim
 from muskox.store.sqlite.database import Location, parse, prepare, translate
 from muskox.store.sqlite.hub import Hub
@@ -380,4 +393,11 @@ def _catch_up(tx: Tx) -> None:
 
 
 def _audit(tx: Tx) -> list[Finding]:
-    return looks.audit(tx) + schedules.audit(tx) + dedup.audit(tx) + flows.audit(tx) + limiting.audit(tx)
+    return (
+        looks.audit(tx)
+        + schedules.audit(tx)
+        + dedup.audit(tx)
+        + expiry.audit(tx)
+        + flows.audit(tx)
+        + limiting.audit(tx)
+    )

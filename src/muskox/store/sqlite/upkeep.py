@@ -12,7 +12,7 @@ from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import DEFAULT_MAX_STALLS, JobState, Retention
 from muskox.core.life import stall_delay
 from muskox.store.protocol import Recovered
-from muskox.store.sqlite import dedup, endings, flows, keys, limiting, rows
+from muskox.store.sqlite import dedup, endings, expiry, flows, keys, limiting, rows
 from muskox.store.sqlite.moves import remove, text
 from muskox.store.sqlite.select import Row, lane_of, read
 from muskox.store.sqlite.tx import NUMBER, STATE, Tx
@@ -36,7 +36,21 @@ def promote_due(tx: Tx, limit: int) -> int:
             tx.woken.add(queue_name)
     keys.arrive(tx, [row[0] for row in found if row[4]])
     limiting.look_at_due(tx, limit)
+    _expire(tx, limit)
     return len(found)
+
+
+def _expire(tx: Tx, limit: int) -> None:
+    """Fail jobs that had to be begun in time and that nobody has come for."""
+    late = expiry.late(tx, limit)
+    if not late:
+        return
+    keys.leave(tx, [seq for seq, _, _ in late])
+    for seq, job, failure in late:
+        expiry.expire(tx, seq, job, failure)
+    endings.ended(tx, [seq for seq, _, _ in late])
+    for _, job, _ in late:
+        dedup.ended(tx, {job.queue: [job.id]})
 
 
 def recover(tx: Tx, limit: int) -> list[Recovered]:

@@ -46,6 +46,9 @@ DECLARE
 BEGIN
     moved := 0;
     v_rung := muskox.wake_keys(v_now, ARRAY(SELECT q.id FROM muskox.queues AS q WHERE q.keyed));
+    IF EXISTS (SELECT FROM muskox.expiries AS e WHERE e.at <= v_now) THEN
+        v_rung := v_rung || muskox.expire_jobs(v_now, p_limit);
+    END IF;
     IF EXISTS (SELECT FROM muskox.jobs AS j WHERE j.state = 1 AND j.due <= v_now) THEN
         PERFORM muskox.relax(p_level);
         -- First locked and then, in a statement that sees where they are by now, moved.

@@ -263,7 +263,7 @@ BEGIN
     ) AS j;
     owners := v_jobs.owners;
     IF EXISTS (SELECT FROM unnest(v_jobs.options, v_jobs.keys) AS o (said, key)
-               WHERE o.key IS NOT NULL OR position('"dedup":' IN o.said) > 0) THEN
+               WHERE o.key IS NOT NULL OR position('"dedup":' IN o.said) > 0 OR position('"expires_in":' IN o.said) > 0) THEN
         SELECT a.known, a.bells INTO known, bells
         FROM muskox.fire_once(
             p_now, p_level, v_jobs.queues, v_jobs.lanes, v_jobs.ids, v_jobs.ranks, v_jobs.delays, v_jobs.attempts,

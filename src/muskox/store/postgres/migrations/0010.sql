@@ -1,5 +1,6 @@
 -- readers: 0008
 -- Dedup keys: which job of a queue has which. Whether it still counts is told by the job (docs/decisions/dedup.md).
+-- And jobs that have to be begun in time.
 --
 -- Whoever adds a job that another makes superfluous only looks. Else the row of the key is locked, after that of the job
 -- where that is to be replaced; several keys in their order. Whoever ends a job locks its key after it.
@@ -19,6 +20,14 @@ CREATE TABLE muskox.dedups (
 
 CREATE INDEX dedups_job ON muskox.dedups (queue, job);
 CREATE INDEX dedups_look ON muskox.dedups (look);
+
+-- Jobs that have to be begun before a moment, to be looked at then; jobs that may be begun at any time are not here.
+CREATE TABLE muskox.expiries (
+    at bigint NOT NULL,
+    queue integer NOT NULL,
+    job text COLLATE "C" NOT NULL,
+    PRIMARY KEY (at, queue, job)
+) WITH (autovacuum_vacuum_scale_factor = 0.1, autovacuum_vacuum_threshold = 1000);
 
 -- The job that has a key, or had it; nothing else of it is there when `state` is NULL. `counts`: the key is not free;
 -- `unbegun`: nobody has begun with it.
@@ -147,7 +156,7 @@ $$;
 
 -- Store jobs, all or none, but for those whose dedup key another has. p_items is a JSON array of objects: place (from 1),
 -- queue, lane, id, rank, delay, attempts, stalls, options, data, and of those with a key dedup, kind, window, next_to
--- (what becomes of it). Returns the moment, the place of one that was refused, with which nothing is stored, the
+-- (what becomes of it), and expires, the microseconds in which it has to be begun. Returns the moment, the place of one that was refused, with which nothing is stored, the
 -- places of jobs that were not stored, and the ids of those that are there in place of them (NULL: their own), the states
 -- of all by their places where some have a key, and bells.
 CREATE FUNCTION muskox.add_once(p_now bigint, p_level text, p_within boolean, p_items json, p_channel text)
@@ -255,6 +264,11 @@ BEGIN
     ELSIF NOT p_within THEN
         bells := muskox.awaited('{}');
     END IF;
+    INSERT INTO muskox.expiries (at, queue, job)
+    SELECT v_now + i.expires + 1, i.queue, COALESCE(ids[array_position(places, i.place)], i.id)
+    FROM json_to_recordset(p_items) AS i (place integer, queue integer, id text, expires bigint)
+    WHERE i.expires IS NOT NULL
+    ON CONFLICT DO NOTHING;
     FOR v_one IN SELECT v_jobs.places[k] AS place FROM unnest(v_known) AS k LOOP
         places := places || v_one.place;
         ids := ids || NULL::text;
@@ -263,8 +277,9 @@ BEGIN
 END
 $$;
 
--- `add` for the jobs of schedules of which some have a key, or a dedup key as their options say. Of several with one dedup
--- key the first is added, and nothing is refused. Returns the places (from 1) of the jobs that were not stored, and bells.
+-- `add` for the jobs of schedules of which some have a key, or a dedup key or a time in which to begin as their options
+-- say. Of several with one dedup key the first is added, and nothing is refused. Returns the places (from 1) of the jobs
+-- that were not stored, and bells.
 CREATE FUNCTION muskox.fire_once(
     p_now bigint, p_level text, p_queues integer[], p_lanes integer[], p_ids text[], p_ranks integer[], p_delays bigint[],
     p_attempts integer[], p_stalls integer[], p_options text[], p_data text[], p_keys text[]
@@ -286,6 +301,8 @@ BEGIN
                    'dedup', r.key,
                    'kind', CASE WHEN r."window" IS NOT NULL THEN 2 WHEN r.until = 'started' THEN 0 ELSE 1 END,
                    'window', COALESCE(r."window" * 1000000, 0)::bigint,
+                   'expires', CASE WHEN position('"expires_in":' IN j.options) > 0
+                                   THEN floor((j.options::json ->> 'expires_in')::double precision * 1000000)::bigint END,
                    'next_to', CASE WHEN r."then" IN ('replace', 'keep-last') THEN r."then" ELSE 'existing' END
                ) AS item
         FROM unnest(p_queues, p_lanes, p_ids, p_ranks, p_delays, p_attempts, p_stalls, p_options, p_data, p_keys)
@@ -340,13 +357,19 @@ BEGIN
 END
 $$;
 
--- Let jobs that were taken over from another store have their keys, where these are free. p_items as for `adopt`, with
--- dedup, kind and window; p_places are those that were stored.
+-- Let jobs that were taken over from another store have their keys, where these are free, and have them looked at when
+-- their time is over. p_items as for `adopt`, with dedup, kind, window and expires; p_places are those that were stored.
 CREATE FUNCTION muskox.dedup_adopt(p_now bigint, p_items json, p_places integer[]) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 DECLARE
     v_one record;
 BEGIN
+    INSERT INTO muskox.expiries (at, queue, job)
+    SELECT i.added + i.expires + 1, i.queue, i.id
+    FROM json_to_recordset(p_items) AS i (
+        place integer, queue integer, id text, state smallint, added bigint, expires bigint)
+    WHERE i.expires IS NOT NULL AND i.state <= 3 AND i.place = ANY (p_places)
+    ON CONFLICT DO NOTHING;
     FOR v_one IN
         SELECT i.*
         FROM json_to_recordset(p_items) AS i (
@@ -376,5 +399,92 @@ BEGIN
     UPDATE muskox.dedups AS d SET look = p_now + 3600000000
     FROM unnest(v_tids) AS t (tid)
     WHERE d.ctid = t.tid;
+END
+$$;
+
+-- Fail jobs that had to be begun by now and that nobody has begun with, looking at p_limit at most; those that others are
+-- at, and those whose key somebody is at, are looked at later. The attempt is counted, as it is when a worker comes too
+-- late, so that one that is retried by hand does not expire again. Gives the queues in which jobs may be claimed.
+CREATE FUNCTION muskox.expire_jobs(p_now bigint, p_limit integer) RETURNS integer[] LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+DECLARE
+    v_rows tid[];
+    v_tids tid[];
+    v_queues integer[];
+    v_keys text[];
+    v_moves muskox.move[];
+    v_tied muskox.move[];
+    v_failures text[];
+    v_rung integer[] := '{}';
+BEGIN
+    v_rows := ARRAY(
+        SELECT e.ctid FROM muskox.expiries AS e WHERE e.at <= p_now ORDER BY e.at LIMIT p_limit FOR UPDATE SKIP LOCKED);
+    IF cardinality(v_rows) = 0 THEN
+        RETURN v_rung;
+    END IF;
+    SELECT array_agg(l.tid), array_agg(l.queue) FILTER (WHERE l.key IS NOT NULL), array_agg(l.key) FILTER (WHERE l.key IS NOT NULL)
+    INTO v_tids, v_queues, v_keys
+    FROM (
+        SELECT j.ctid AS tid, j.queue, j.key
+        FROM unnest(v_rows) AS r (tid)
+        JOIN muskox.expiries AS e ON e.ctid = r.tid
+        JOIN muskox.jobs AS j ON j.queue = e.queue AND j.id = e.job
+        WHERE j.state + 0 < 3 AND j.attempt = 0 AND j.stalls = 0
+        FOR UPDATE OF j SKIP LOCKED
+    ) AS l;
+    IF v_keys IS NOT NULL THEN
+        SELECT l.queues, l.keys INTO v_queues, v_keys FROM muskox.try_keys(v_queues, v_keys) AS l;
+    END IF;
+    WITH late AS MATERIALIZED (
+        SELECT j.ctid AS tid, j.state AS was, o.said
+        FROM unnest(v_tids) AS t (tid)
+        JOIN muskox.jobs AS j ON j.ctid = t.tid
+        CROSS JOIN LATERAL (SELECT substring(j.options FROM '"expires_in":([0-9.eE+-]+)') AS said) AS o
+        WHERE j.added + floor(o.said::double precision * 1000000) < p_now
+          AND (j.key IS NULL OR (j.queue, j.key) IN (SELECT h.queue, h.key FROM unnest(v_queues, v_keys) AS h (queue, key)))
+    ), failed AS (
+        UPDATE muskox.jobs AS j
+        SET state = 5, attempt = 1, ended = p_now, due = NULL, token = NULL, lease_until = NULL,
+            failure = json_build_object(
+                'kind', 'expired', 'type', 'Expired', 'message',
+                'not begun within ' || regexp_replace(l.said, '\.0$', '') || ' seconds after it was added', 'final', true
+            )::text
+        FROM late AS l
+        WHERE j.ctid = l.tid
+        RETURNING j.seq, j.tied, j.failure,
+                  ROW(j.seq, j.queue, j.lane, j.attempt, l.was, 5, NULL, j.id, j.key)::muskox.move AS move
+    )
+    SELECT array_agg(f.move ORDER BY f.seq), array_agg(f.failure ORDER BY f.seq),
+           array_agg(f.move ORDER BY f.seq) FILTER (WHERE f.tied)
+    INTO v_moves, v_failures, v_tied
+    FROM failed AS f;
+    IF v_moves IS NOT NULL THEN
+        PERFORM muskox.tell_moved(
+            p_now, 'failed', ARRAY(SELECT m.source FROM unnest(v_moves) AS m), 5::smallint,
+            ARRAY(SELECT m.queue FROM unnest(v_moves) AS m), ARRAY(SELECT m.lane FROM unnest(v_moves) AS m),
+            ARRAY(SELECT m.id FROM unnest(v_moves) AS m), ARRAY(SELECT m.attempt FROM unnest(v_moves) AS m),
+            ARRAY(SELECT ',' || f FROM unnest(v_failures) AS f));
+        IF v_tied IS NOT NULL THEN
+            SELECT COALESCE(f.queues, '{}') INTO v_rung FROM muskox.follow(p_now, v_tied) AS f;
+        END IF;
+        v_rung := v_rung || muskox.add_later(
+            p_now, ARRAY(SELECT m.queue FROM unnest(v_moves) AS m), ARRAY(SELECT m.id FROM unnest(v_moves) AS m));
+    END IF;
+    -- What is left of them: jobs that run in their first attempt, which may be given back, and jobs whose time was changed
+    -- or that somebody is at.
+    WITH gone AS (
+        DELETE FROM muskox.expiries AS e USING unnest(v_rows) AS r (tid) WHERE e.ctid = r.tid RETURNING e.queue, e.job
+    )
+    INSERT INTO muskox.expiries (at, queue, job)
+    SELECT greatest(
+               j.added + floor(substring(j.options FROM '"expires_in":([0-9.eE+-]+)')::double precision * 1000000)::bigint + 1,
+               p_now + CASE WHEN j.state = 3 THEN 60000000 ELSE 1000000 END),
+           g.queue, g.job
+    FROM gone AS g JOIN muskox.jobs AS j ON j.queue = g.queue AND j.id = g.job
+    WHERE j.stalls = 0 AND (j.state = 3 AND j.attempt = 1 OR j.state < 3 AND j.attempt = 0)
+      AND position('"expires_in":' IN j.options) > 0
+    ON CONFLICT DO NOTHING;
+    RETURN v_rung;
 END
 $$;

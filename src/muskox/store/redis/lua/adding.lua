@@ -1,5 +1,13 @@
 -- adding.lua · how new jobs are stored; part of every step that does
 
+-- Have jobs looked at when the time is over in which they have to be begun, if their options say so.
+local function expire_later(queue, options, ids, added)
+  local seconds = options ~= '' and string.match(options, '"expires_in":([%d%.eE+-]+)')
+  if not seconds then return end
+  local over = added + floor(tonumber(seconds) * 1000000)
+  for _, id in ipairs(ids) do call('ZADD', P .. 'expires:' .. queue, over, id) end
+end
+
 -- Store jobs that are alike, in their order; a known id is left as it is. `group` is queue, name, priority, delay in µs
 -- (-1: none), attempts, max_stalls, options, ids, data. Jobs are numbered on from `number`, and `known` is given number
 -- and record of each whose id was known. `joins` is the flow that they join (flow), if any, and is given the ids of those
@@ -62,6 +70,7 @@ local function add_alike(group, number, known, joins)
       woken[queue] = true
     end
     if delayed or is_new_line then know_queue(queue) end
+    if group[7] ~= '' then expire_later(queue, group[7], new, now) end
   end
   return number + size
 end
@@ -115,6 +124,7 @@ local function add_tied(group, number, known, held, joins)
     end
   end
   know_queue(queue)
+  expire_later(queue, group[7], ids, now)
   for state, new in pairs(told) do
     if #new > 0 then
       count(queue, name, nil, state, #new)

@@ -53,6 +53,7 @@ for number, job in ipairs(ASKED) do
     if rule and (rule[2] == 2 or is_unended(state)) and not holder_of(queue, rule[1]) then
       hold_key(queue, rule, id, head[ADDED])
     end
+    if is_unended(state) then expire_later(queue, head[OPTIONS], { id }, head[ADDED]) end
     count(queue, head[NAME], nil, state, 1)
     if run.queue ~= queue or run.state ~= state then
       tell_run()

@@ -57,18 +57,23 @@ local function add_group(group, number, known, held, joins)
   return add_alike(group, number, known, joins)
 end
 
--- Take a job that nobody has begun with out of the place where it is, and forget it.
-local function take_out(queue, id, its)
-  local state, head = its.state, its.head
+-- Take a job that nobody has begun with out of the place where it is; its record is to be changed then.
+local function leave_place(queue, id, state, place, head)
   if is_tied(head) then left(queue, id, head, state) end
   if state == 'W' then
-    call('ZREM', P .. 'early:' .. queue .. ':' .. line_of(head), its.place .. id)
+    call('ZREM', P .. 'early:' .. queue .. ':' .. line_of(head), place .. id)
   elseif state == 'D' then
     call('ZREM', P .. 'delayed:' .. queue, id)
   else
     call('ZREM', P .. 'blocked:' .. queue, id)
-    if head[KEY] ~= '' then leave_key_line(queue, id, head, its.place) end
+    if head[KEY] ~= '' then leave_key_line(queue, id, head, place) end
   end
+end
+
+-- The same, and forget it.
+local function take_out(queue, id, its)
+  local state, head = its.state, its.head
+  leave_place(queue, id, state, its.place, head)
   call('HDEL', P .. 'jobs:' .. queue, id)
   call('DEL', P .. 'log:' .. queue .. ':' .. id)
   count(queue, head[NAME], state, nil, 1)
@@ -88,6 +93,7 @@ local function replace(group, rule, its)
   if keeps_place(group, its) then
     head[ADDED], head[ATTEMPTS], head[MAX_STALLS], head[OPTIONS] = now, group[5], group[6], group[7]
     call('HSET', P .. 'jobs:' .. queue, id, seal(its.state, its.place, head, '', group[9][1]))
+    expire_later(queue, group[7], { id }, now)
   else
     take_out(queue, id, its)
     group[8] = { id }

@@ -1,8 +1,13 @@
--- promote_due.lua · let due jobs wait; they arrive at the moment they were due. Also lets in those of keys that may
+-- promote_due.lua · let due jobs wait; they arrive at the moment they were due. Also lets in those of keys that may,
+--                   and fails those that had to be begun by now
 -- needs  records
+-- needs  lines
 -- needs  buckets
 -- needs  keyed
 -- needs  ties
+-- needs  adding
+-- needs  dedup
+-- needs  expiry
 -- ASKED  how many at most
 -- RETURNS  how many
 -- May run without memory to spare.
@@ -55,5 +60,9 @@ if limited then
     look_at_keys(queue, call('HGET', LIMITS, queue .. ':walk'))
   end
 end
-if moved > 0 or ring_list[1] then finish() end
+local looked = 0
+for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
+  if looked < limit then looked = looked + expire_jobs(queue, limit - looked) end
+end
+if moved > 0 or looked > 0 or ring_list[1] then finish() end
 return moved

@@ -16,3 +16,11 @@ CREATE TABLE muskox_dedups (
 
 CREATE INDEX muskox_dedups_look ON muskox_dedups (look);
 CREATE INDEX muskox_dedups_later ON muskox_dedups (queue, job) WHERE later IS NOT NULL;
+
+-- Jobs that have to be begun before a moment, to be looked at then; jobs that may be begun at any time are not here.
+CREATE TABLE muskox_expiries (
+    at INTEGER NOT NULL,
+    queue INTEGER NOT NULL,
+    job TEXT NOT NULL,
+    PRIMARY KEY (at, queue, job)
+) WITHOUT ROWID;
