@@ -7,6 +7,7 @@ import pytest
 
 from muskox.core.dedup import Dedup
 from muskox.core.events import Failed
+from muskox.core.flows import FlowJob, NewFlow, Wait
 from muskox.core.job import JobState, NewJob, Options
 from muskox.core.life import Complete, Release, Retry
 from muskox.core.limits import Limits
@@ -161,3 +162,24 @@ async def test_many_expire_in_steps(store, clock):
     await store.promote(limit=100)
 
     assert await figures(store) == {"failed": 50}
+
+
+async def test_a_job_that_waits_for_its_parents_expires_and_fails_its_children(store, clock, claim):
+    options = Options(expires_in=60)
+    flow = [
+        FlowJob(NewJob("a", "files", "resize")),
+        FlowJob(NewJob("b", "files", "resize", options=options), (Wait("files", "a", "a"),)),
+        FlowJob(NewJob("c", "files", "resize"), (Wait("files", "b", "b"),)),
+        FlowJob(NewJob("d", "files", "resize", options=options)),
+    ]
+    await store.grow(NewFlow("flow"), flow)
+    clock.advance(61)
+
+    await store.promote()
+
+    assert [await state(store, id) for id in "abcd"] == ["waiting", "failed", "failed", "failed"]
+    assert [(await one(store, id)).failure.kind for id in "bc"] == ["expired", "parent"]
+    [job] = await claim(5)
+    await store.settle([Complete(job.lease)])
+    [found] = (await store.flows(["flow"])).flows
+    assert (found.completed, found.failed, found.state) == (1, 3, "failed")

@@ -19,7 +19,8 @@ DELETE FROM muskox_expiries WHERE at = ? AND queue = ? AND job = ?;
 -- Jobs that nobody has begun with. The attempt is counted, as it is when a worker comes too late, so that one that is
 -- retried by hand does not expire again.
 UPDATE muskox_jobs
-SET state = 5, attempt = 1, ended = :now, due = NULL, token = NULL, lease_until = NULL, failure = :failure
+SET state = 5, attempt = 1, ended = :now, due = NULL, token = NULL, lease_until = NULL, waits = NULL,
+    line = NULL, failure = :failure
 WHERE seq = :seq;
 
 -- name: audit_unexpiring

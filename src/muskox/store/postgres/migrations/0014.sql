@@ -62,6 +62,7 @@ BEGIN
         RETURN NEXT;
         RETURN;
     END IF;
+    PERFORM muskox.expire_later(p_now, p_queues, p_ids, p_options);
     FOREACH v_state IN ARRAY '{0,1,2}'::smallint[] LOOP
         SELECT array_agg(m::muskox.move) INTO v_some FROM unnest(v_made) AS m WHERE m.target = v_state;
         IF v_some IS NOT NULL THEN

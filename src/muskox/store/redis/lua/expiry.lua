@@ -7,9 +7,9 @@
 local EXPIRY_LOOK = 60000000
 
 local function fail_unbegun(queue, id, v, seconds)
-  local state, place, text, _, data = open_record(v)
+  local state, _, text, _, data = open_record(v)
   local head = read_head(text)
-  leave_place(queue, id, state, place, head)
+  leave(queue, id, v, head)
   -- The attempt is counted, as it is when a worker comes too late, so that one that is retried by hand does not expire again.
   head[ATTEMPT], head[ENDED], head[DUE], head[LAST] = 1, now, 0, 0
   local said = format('not begun within %.6g seconds after it was added', seconds)
@@ -17,7 +17,6 @@ local function fail_unbegun(queue, id, v, seconds)
   call('ZADD', P .. 'failed:' .. queue, now, id)
   call('HSET', P .. 'jobs:' .. queue, id, seal('F', '\0\0\0\0\0\0\0', head, '', data))
   count(queue, head[NAME], state, 'F', 1)
-  if state == 'W' then trim_line(queue, line_of(head)) end
   tell_one(queue, 'failed', id, head, head[FAILURE])
   if is_tied(head) then ended(queue, id, head, 'F', '') end
 end
@@ -44,6 +43,8 @@ local function expire_jobs(queue, most)
       end
     end
   end
+  for line in pairs(left_lines) do trim_line(queue, line) end
+  left_lines = {}
   add_later(queue, failed)
   return #over
 end

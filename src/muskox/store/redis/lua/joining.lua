@@ -134,7 +134,10 @@ local function add_child(flow, its, group, place, parents, dependents, answer)
   if unended == 0 and not failure then add_group(slice(group, place, place), 0, {}, {}, { flow = flow.id, ids = {} }) end
   local node = add_node(flow, its, queue, id, group[4], dependents)
   for i, wait in ipairs(parents) do tie(its, node, found[i], wait[3], wait[4]) end
-  if unended > 0 or failure then put_behind(flow, its, node, group, place, math.max(1, unended), not failure) end
+  if unended > 0 or failure then
+    put_behind(flow, its, node, group, place, math.max(1, unended), not failure)
+    expire_later(queue, group[7], { id }, now)
+  end
   answer.fresh[#answer.fresh + 1] = node
   return node, failure
 end

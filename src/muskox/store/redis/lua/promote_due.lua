@@ -2,11 +2,15 @@
 --                   and fails those that had to be begun by now
 -- needs  records
 -- needs  lines
+-- needs  leases
 -- needs  buckets
 -- needs  keyed
 -- needs  ties
 -- needs  adding
 -- needs  dedup
+-- needs  nodes
+-- needs  flowing
+-- needs  moving
 -- needs  expiry
 -- ASKED  how many at most
 -- RETURNS  how many
