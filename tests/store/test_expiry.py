@@ -7,7 +7,7 @@ import pytest
 
 from muskox.core.dedup import Dedup
 from muskox.core.events import Failed
-from muskox.core.flows import FlowJob, NewFlow, Wait
+from muskox.core.flows import FlowJob, FlowKind, NewFlow, Wait
 from muskox.core.job import JobState, NewJob, Options
 from muskox.core.life import Complete, Release, Retry
 from muskox.core.limits import Limits
@@ -183,3 +183,14 @@ async def test_a_job_that_waits_for_its_parents_expires_and_fails_its_children(s
     await store.settle([Complete(job.lease)])
     [found] = (await store.flows(["flow"])).flows
     assert (found.completed, found.failed, found.state) == (1, 3, "failed")
+
+
+async def test_a_job_of_a_batch_expires(store, clock):
+    jobs = [FlowJob(NewJob(str(n), "files", "resize", options=Options(expires_in=60))) for n in range(5)]
+    await store.grow(NewFlow("batch", kind=FlowKind.BATCH, open=True), jobs)
+    clock.advance(61)
+
+    await store.promote()
+
+    [found] = (await store.flows(["batch"])).flows
+    assert (found.failed, found.total) == (5, 5)

@@ -14,6 +14,7 @@ import psycopg
 from muskox.core.errors import FlowClosed, MuskoxError, OptionError
 from muskox.core.flows import FlowJob, FlowKind, NewFlow, OnFailure, Parent
 from muskox.core.job import Job, JobState, Lease, NewJob
+from muskox.core.twins import are_timed
 from muskox.store.postgres import adding, rows
 from muskox.store.postgres.adding import Lane
 from muskox.store.postgres.dedup import rule
@@ -65,6 +66,7 @@ class Growing:
             and self._flow.kind is FlowKind.BATCH
             and bool(self._new)
             and adding.are_alike(self._new)
+            and not are_timed(self._new)
         )
 
     def alike(self, lanes: Lanes, *, now: int | None, level: str) -> list[bytes | None]:
