@@ -46,7 +46,6 @@ from muskox.store.protocol import (
 from muskox.store.sqlite import (
     adding,
     dedup,
-    expiry,
     flows,
     hand,
     limiting,
@@ -57,6 +56,7 @@ from muskox.store.sqlite import (
     select,
     upkeep,
 )
+from muskox.store.sqlite.audit import audit
 from muskox.store.sqlite.claim import claim
 from muskox.store.sqlite.database import Location, parse, prepare, translate
 from muskox.store.sqlite.hub import Hub
@@ -346,7 +346,7 @@ class SqliteStore:
         return await self._reader.run(looks.workers)
 
     async def audit(self) -> list[Finding]:
-        return await self._reader.run(_audit)
+        return await self._reader.run(audit)
 
     # --- hints, events, workers --------------------------------------------------
 
@@ -390,14 +390,3 @@ def _catch_up(tx: Tx) -> None:
     if tx.behind:
         adding.announce(tx)
         tx.write()
-
-
-def _audit(tx: Tx) -> list[Finding]:
-    return (
-        looks.audit(tx)
-        + schedules.audit(tx)
-        + dedup.audit(tx)
-        + expiry.audit(tx)
-        + flows.audit(tx)
-        + limiting.audit(tx)
-    )
