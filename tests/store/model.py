@@ -16,7 +16,7 @@ from muskox.core.life import MOVES, Complete, Fail, Release, Retry, Settlement, 
 from muskox.core.schedule import Overlap, Told
 from muskox.store.protocol import Firing
 
-W, D, A = JobState.WAITING, JobState.DELAYED, JobState.ACTIVE
+W, D, B, A = JobState.WAITING, JobState.DELAYED, JobState.BLOCKED, JobState.ACTIVE
 C, F, X = JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED
 AGED = 10_000_000
 STOPPING = {Overlap.ALLOW: (), Overlap.QUEUE: (W, D), Overlap.SKIP: (W, D, A)}
@@ -74,6 +74,8 @@ class Model:
     highest: int = 0
     settled: set[int] = field(default_factory=set)
     """Tokens under which a settlement was written."""
+    concurrency: dict[str, int | None] = field(default_factory=dict)
+    """By queue, how many jobs of each key of it may run at once."""
 
     def tell(self, key: Key, *kinds: str) -> None:
         self.told += [(key[0], key[1], kind) for kind in kinds]
@@ -93,8 +95,47 @@ class Model:
         self.jobs[key] = Kept(
             new, self.number, self.now, D if new.delay else W, arrival, due, new.data, new.options.attempts
         )
-        self.tell(key, "delayed" if new.delay else "waiting")
+        if new.delay:
+            self.tell(key, "delayed")
+        else:
+            self._arrive(key)
         return True
+
+    # --- keys ----------------------------------------------------------------------
+
+    def raise_limit(self, queue: str, concurrency: int | None) -> None:
+        """Let more of each key of a queue run at once."""
+        self.concurrency[queue] = concurrency
+        for key in {job.new.key for (where, _), job in self.jobs.items() if where == queue}:
+            self._open(queue, key)
+
+    def is_crowded(self, keys: Iterable[Key]) -> bool:
+        """Whether there are several jobs of one key among these: which of them comes first is then not said."""
+        of = [(job.new.queue, job.new.key) for key in keys if (job := self.jobs.get(key)) and job.new.key]
+        return len(of) > len(set(of))
+
+    def _arrive(self, key: Key) -> None:
+        """Let a job wait, or stand behind others of its key."""
+        job = self.jobs[key]
+        job.state = W
+        if job.new.key is not None and self._room(key[0], job.new.key, besides=job) <= 0:
+            job.state = B
+        self.tell(key, str(job.state))
+
+    def _room(self, queue: str, key: str | None, *, besides: Kept | None = None) -> int:
+        most = self.concurrency.get(queue)
+        its = [job for job in self.jobs.values() if (job.new.queue, job.new.key) == (queue, key) and job is not besides]
+        return 99 if most is None else most - sum(job.state in (W, A) for job in its)
+
+    def _open(self, queue: str, key: str | None) -> None:
+        """Let others of a key follow as far as there is room."""
+        while key is not None and self._room(queue, key) > 0:
+            blocked = [job for job in self.jobs.values() if (job.new.queue, job.new.key, job.state) == (queue, key, B)]
+            if not blocked:
+                return
+            first = min(blocked, key=lambda job: job.place)
+            first.state, first.arrival = W, self.now
+            self.tell((queue, first.new.id), "waiting")
 
     def claimable(self, queue: str, names: frozenset[str] | None) -> list[Kept]:
         """In the order of claiming."""
@@ -157,10 +198,10 @@ class Model:
                 job.attempt, job.stalls = job.attempt - 1, job.stalls + 1
                 self.tell(key, "stalled")
                 self._back(key, delay, quietly=True)
-            case Release():
+            case Release(_, delay):
                 job.attempt, job.releases = job.attempt - 1, job.releases + 1
                 self.tell(key, "released")
-                self._back(key, 0.0)
+                self._back(key, delay, quietly=True)
         return True
 
     def _end(self, key: Key, state: JobState, keep: float | None, kind: str) -> None:
@@ -170,15 +211,17 @@ class Model:
         self.tell(key, kind)
         if keep == 0:
             del self.jobs[key]
+        self._open(key[0], job.new.key)
 
     def _back(self, key: Key, delay: float, *, quietly: bool = False) -> None:
         """Let a job wait again; `quietly`: a delay is not told, since another fact has told it."""
         job = self.jobs[key]
-        job.state = D if delay else W
+        job.state = D
         job.arrival = self.now + int(delay * 1_000_000)
         job.due = job.arrival if delay else None
+        self._open(key[0], job.new.key)
         if not delay:
-            self.tell(key, "waiting")
+            self._arrive(key)
         elif not quietly:
             self.tell(key, "delayed")
 
@@ -205,15 +248,16 @@ class Model:
             if job.stalls > (DEFAULT_MAX_STALLS if most is None else most):
                 job.state, job.ended, job.clear_at = F, self.now, None
                 self.tell(key, "failed")
+                self._open(key[0], job.new.key)
             else:
                 self._back(key, stall_delay(job.stalls))
         return found
 
     def promote_due(self) -> int:
         found = [(key, job) for key, job in self.jobs.items() if job.state is D and (job.due or 0) <= self.now]
-        for key, job in found:
-            job.state, job.arrival, job.due = W, job.due or 0, None
-            self.tell(key, "waiting")
+        for key, job in sorted(found, key=lambda pair: (pair[1].due, pair[1].number)):
+            job.arrival, job.due = job.due or 0, None
+            self._arrive(key)
         return len(found)
 
     def clear(self, rule: Retention) -> int:
@@ -253,10 +297,12 @@ class Model:
     def _cancel(self, key: Key, job: Kept) -> None:
         job.state, job.ended, job.due, job.clear_at = X, self.now, None, None
         self.tell(key, "cancelled")
+        self._open(key[0], job.new.key)
 
     def _remove(self, key: Key, job: Kept) -> None:
         del self.jobs[key]
         self.tell(key, "removed")
+        self._open(key[0], job.new.key)
 
     def update(self, key: Key, data: str) -> None:
         if key in self.jobs and self.jobs[key].state in MOVES["update"]:
