@@ -15,6 +15,7 @@ from muskox.core.errors import JobNotFound, OptionError
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.flows import Parent
 from muskox.core.job import Job, JobState, moment
+from muskox.core.limits import Rate
 from muskox.store.protocol import Standing, Store, Want, WorkerRecord
 
 __all__ = ["Explanation", "Reason", "ReasonKind", "explain", "explain_anywhere", "missing"]
@@ -30,6 +31,9 @@ class ReasonKind(StrEnum):
     """What holds a job, or has become of it. Later releases may add kinds."""
 
     PAUSED = "paused"
+    HELD = "held"
+    RATE = "rate"
+    CONCURRENCY = "concurrency"
     NO_WORKER = "no-worker"
     BEHIND = "behind"
     BUSY = "busy"
@@ -50,7 +54,8 @@ class ReasonKind(StrEnum):
 class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     """One reason. `at` is when it ends (a delay, a lease) or happened, `jobs` how many are ahead, `worker` whose it is.
 
-    `more` where there are more jobs ahead than are counted.
+    `more` where there are more jobs ahead than are counted. `held_by` are jobs that have the slots of its `key`, ten at
+    most.
     """
 
     kind: ReasonKind
@@ -60,6 +65,8 @@ class Reason(msgspec.Struct, frozen=True, omit_defaults=True):
     more: bool = False
     worker: str | None = None
     failure: Failure | None = None
+    key: str | None = None
+    held_by: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -158,14 +165,14 @@ def _reasons(standing: Standing, live: Sequence[WorkerRecord]) -> list[Reason]:
     held = _expired(standing) + _paused(standing) + _no_worker(live, job)
     match job.state:
         case JobState.WAITING:
-            found = held + _ahead(standing) + _busy(_able(live, job))
+            found = held + _limited(standing) + _ahead(standing) + _busy(_able(live, job))
             return found or [Reason(ReasonKind.NEXT, "nothing holds it: it is the next to be claimed")]
         case JobState.DELAYED:
             return [_delayed(standing), *held]
         case JobState.BLOCKED if standing.parents:
             return [_parents(standing.parents), *held]
         case JobState.BLOCKED:
-            return [Reason(ReasonKind.BLOCKED, "it waits for other jobs or for a limit"), *held]
+            return [*_blocked(standing), *held]
         case JobState.ACTIVE:
             return _active(standing, live)
         case _:
@@ -208,6 +215,58 @@ def _paused(standing: Standing) -> list[Reason]:
     if not standing.paused:
         return []
     return [Reason(ReasonKind.PAUSED, f"queue {standing.job.queue} is paused: nothing is claimed until it is resumed")]
+
+
+def _limited(standing: Standing) -> list[Reason]:
+    """What limits of its queue and its key say about a job now."""
+    queue, key, found = standing.limits, standing.key, []
+    if queue is not None:
+        name, limits = f"queue {queue.queue}", queue.limits
+        found += _held_until(name, queue.held_until_us)
+        if limits.concurrency is not None and queue.active >= limits.concurrency:
+            said = f"{queue.active} jobs of {name} run, and {limits.concurrency} may at once"
+            found.append(Reason(ReasonKind.CONCURRENCY, said))
+        found += _no_token(name, limits.rate, queue.next_us)
+    if key is not None:
+        name = f"key {key.key}"
+        found += _held_until(name, key.held_until_us)
+        if key.concurrency is not None and key.active + (key.waiting if _is_behind(standing) else 0) >= key.concurrency:
+            of = f"{name} is at {key.active} of {key.concurrency}"
+            line = f", and {key.waiting} of it stand in line before" if _is_behind(standing) and key.waiting else ""
+            by = f": {', '.join(standing.holders)} run{'s' if key.active == 1 else ''}" if standing.holders else ""
+            found.append(Reason(ReasonKind.CONCURRENCY, of + by + line, key=key.key, held_by=standing.holders))
+        found += _no_token(name, key.rate, key.next_us)
+    return found
+
+
+def _is_behind(standing: Standing) -> bool:
+    """Whether a job stands behind others of its key."""
+    return standing.job.state is JobState.BLOCKED
+
+
+def _held_until(what: str, until: int | None) -> list[Reason]:
+    if until is None:
+        return []
+    return [Reason(ReasonKind.HELD, f"{what} is held: nothing of it starts before {_said(until)}", at=moment(until))]
+
+
+def _no_token(what: str, rate: Rate | None, next_us: int | None) -> list[Reason]:
+    if rate is None or next_us is None:
+        return []
+    said = f"{what} has a rate of {rate.limit} per {rate.per:g} s: the next may start at {_said(next_us)}"
+    return [Reason(ReasonKind.RATE, said, at=moment(next_us))]
+
+
+def _blocked(standing: Standing) -> list[Reason]:
+    if standing.key is None:
+        return [Reason(ReasonKind.BLOCKED, "it waits for other jobs")]
+    key = standing.key
+    before = standing.higher + standing.earlier
+    said = f"it stands behind others of key {key.key}: {key.waiting} in line and {_number(before)} blocked before it"
+    ahead = Reason(ReasonKind.BEHIND, said, jobs=key.waiting + min(before, MOST_AHEAD), more=before > MOST_AHEAD)
+    return [*_limited(standing), *([ahead] if key.waiting + before else [])] or [
+        Reason(ReasonKind.BLOCKED, f"it is the next of key {key.key} to come to the line")
+    ]
 
 
 def _ahead(standing: Standing) -> list[Reason]:
