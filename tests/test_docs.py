@@ -220,7 +220,8 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 
 @pytest.mark.parametrize(
-    "cls", [muskox.Muskox, muskox.Queue, muskox.AppQueue, muskox.BoundProcessor, muskox.Job, muskox.Schedules]
+    "cls",
+    [muskox.Muskox, muskox.Queue, muskox.AppQueue, muskox.BoundProcessor, muskox.Job, muskox.Schedules, muskox.Flows],
 )
 def test_every_verb_is_in_the_reference(cls: type) -> None:
     internal = {

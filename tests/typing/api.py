@@ -13,6 +13,7 @@ from typing import Any, assert_type
 
 from muskox import (
     ActiveJob,
+    After,
     AppQueue,
     BoundProcessor,
     Cron,
@@ -21,21 +22,28 @@ from muskox import (
     Event,
     Exponential,
     Fixed,
+    Flow,
+    FlowRecord,
+    FlowState,
     Found,
+    InFlow,
     Job,
     JobState,
     LogLine,
     Muskox,
     NewJob,
+    Parent,
     Processor,
     Queue,
     QueueCounts,
     Scheduled,
     SyncActiveJob,
     WorkerRecord,
+    chain,
     cron,
     events,
     every,
+    group,
     on,
     once,
     process,
@@ -51,6 +59,44 @@ assert_type(emails, AppQueue)
 @dataclasses.dataclass
 class Person:
     name: str
+
+
+# --- flows
+
+
+async def flows(job: ActiveJob, blocking_job: SyncActiveJob) -> None:
+    flow = Flow("order-17", settled=emails.new("over"))
+    first = flow.add(emails, "resize", {"size": 300}, attempts=3, label="small")
+    second = flow.add(welcome.new("a@example.org"), after=[first, After(first, on_failure="ignore")])
+    assert_type(first, InFlow)
+    flow.add(emails, "pack", after={"small": first, "large": second}, on_failure="continue")
+    flow.add(emails, "pack", after=first, on_failure="retry")  # type: ignore[call-overload]
+    flow.add(emails, "pack", after="first")  # type: ignore[arg-type]
+    assert_type(await ox.flows.add(flow), list[Job])
+    assert_type(ox.flows.sync.add(chain(emails.new("a"), [emails.new("b"), emails.new("c")])), list[Job])
+    assert_type(await ox.flows.add(group([emails.new("a")], then=emails.new("b"), on_failure="ignore")), list[Job])
+    found = await ox.flows.get("order-17")
+    assert_type(found, FlowRecord | None)
+    if found is not None:
+        assert_type(found.progress, float)
+        assert_type(found.state, FlowState)
+    assert_type((await ox.flows.list(unended=True)).flows, list[FlowRecord])
+    assert_type((await ox.flows.jobs("order-17", "failed")).jobs, list[Job])
+    assert_type(await ox.flows.retry("order-17"), int)
+    assert_type(ox.flows.sync.cancel("order-17"), int)
+    async with ox.batch("newsletter", completed=emails.new("done")) as batch:
+        assert_type(await batch.add_many(emails.new("mail") for _ in range(3)), int)
+        assert_type(await batch.add(emails.new("mail")), Job)
+        await batch.add_many([("mail", 1)])  # type: ignore[list-item]
+    with ox.sync.batch() as blocking:
+        assert_type(blocking.add_many([emails.new("mail")]), int)
+    parents = await job.parents()
+    assert_type(parents["small"], Parent)
+    assert_type(parents.results, list[Any])
+    assert_type(await job.add_child(emails.new("a")), Job)
+    assert_type(await job.add_children([emails.new("a")]), list[Job])
+    assert_type(blocking_job.add_child(emails.new("a"), id="b"), Job)
+    await job.add_child("a")  # type: ignore[arg-type]
 
 
 # --- declaring
