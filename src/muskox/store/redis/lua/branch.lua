@@ -36,8 +36,8 @@ if why then return { why[1], why[2] or '', why[3] or '', why[4] or '', flow.id, 
 local dependents, its = {}, nodes_of(flow.id)
 local number = not flow.is_batch and number_in(its, queue, id)
 if number then
-  each_edge(its, node_in(its, number), 'c', function(child, meaning)
-    if call('HEXISTS', its.key, 'w' .. child.number) == 1 then dependents[#dependents + 1] = { child, meaning } end
+  each_edge(its, node_in(its, number), 'c', function(child, meaning, waits)
+    if waits then dependents[#dependents + 1] = { child, meaning } end
   end)
 end
 local answer = join(flow, groups, waits, dependents)

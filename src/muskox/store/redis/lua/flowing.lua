@@ -67,6 +67,8 @@ end
 
 -- The first `most` letters of a text in UTF-8.
 local function cut(text, most)
+  if #text <= most then return text end
+  if not string.find(text, '[\128-\255]') then return sub(text, 1, most) end
   local letters = 0
   for at = 1, #text do
     local one = byte(text, at)
@@ -127,8 +129,7 @@ end
 
 local function tell_children(its, node, state, failure, is_removed)
   local why
-  each_edge(its, node, 'c', function(child, meaning)
-    local waits = call('HGET', its.key, 'w' .. child.number)
+  each_edge(its, node, 'c', function(child, meaning, waits)
     if not waits then return end
     if state ~= 'C' and meaning == 'fail' then
       why = why or failure_by(node, state, failure, is_removed)
@@ -174,8 +175,8 @@ local function take_back(queue, id, head, state)
   node.state = ''
   change_node(its, node)
   call('HDEL', its.key, 'o' .. number)
-  each_edge(its, node, 'c', function(child)
-    if call('HEXISTS', its.key, 'w' .. child.number) == 1 then call('HINCRBY', its.key, 'w' .. child.number, 1) end
+  each_edge(its, node, 'c', function(child, _, waits)
+    if waits then call('HINCRBY', its.key, 'w' .. child.number, 1) end
   end)
 end
 

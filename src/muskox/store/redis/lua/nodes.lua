@@ -74,8 +74,8 @@ function keep_nodes()
   end
 end
 
--- Calls `each` with what is kept of the parents (kind p) or children (kind c) of a node, in their order: number, name or
--- meaning, meaning; their nodes are read. `each` may give true to end it.
+-- Calls `each` with the node of each parent (kind p) or child (kind c) of a node, in their order, and of a parent with name
+-- and meaning, of a child with meaning and for how many parents it waits, if it does. `each` may give true to end it.
 function each_edge(its, node, kind, each)
   local size = kind == 'p' and node.parents or node.children
   for first = 1, size, CHUNK do
@@ -88,8 +88,13 @@ function each_edge(its, node, kind, each)
       numbers[i] = edges[i][1]
     end
     read_nodes(its, numbers)
-    for _, edge in ipairs(edges) do
-      if each(its.by_number[edge[1]], edge[2], edge[3]) then return end
+    local waits = {}
+    if kind == 'c' then
+      for i, number in ipairs(numbers) do fields[i] = 'w' .. number end
+      waits = call('HMGET', its.key, unpack(fields))
+    end
+    for i, edge in ipairs(edges) do
+      if each(its.by_number[edge[1]], edge[2], edge[3] or waits[i]) then return end
     end
   end
 end
