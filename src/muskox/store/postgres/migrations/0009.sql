@@ -60,18 +60,35 @@ RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
-    v_children record;
+    v_queues integer[];
+    v_keys text[];
 BEGIN
     IF cardinality(array_remove(p_flows, NULL)) > 0 THEN
-        SELECT * INTO v_children FROM muskox.lock_graphs(p_flows, p_rows);
-        p_queues := p_queues || v_children.queues;
-        p_keys := p_keys || v_children.keys;
+        SELECT g.queues, g.keys INTO v_queues, v_keys FROM muskox.lock_graphs(p_flows, p_rows) AS g;
     END IF;
     PERFORM FROM muskox.limits AS l
     WHERE l.queue = ANY (p_queues) AND l.concurrency IS NOT NULL
     ORDER BY l.queue
     FOR UPDATE;
+    IF v_keys IS NOT NULL THEN
+        PERFORM muskox.lock_made_keys(p_queues || v_queues, p_keys || v_keys);
+    END IF;
     PERFORM muskox.lock_keys(p_queues, p_keys);
+END
+$$;
+
+-- Lock those keys that there are.
+CREATE FUNCTION muskox.lock_made_keys(p_queues integer[], p_keys text[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    PERFORM FROM (
+        SELECT DISTINCT w.queue, w.name COLLATE "C" AS name FROM unnest(p_queues, p_keys) AS w (queue, name)
+        WHERE w.name IS NOT NULL
+    ) AS w
+    JOIN muskox.keys AS k ON k.queue = w.queue AND k.name = w.name
+    ORDER BY k.queue, k.name
+    FOR UPDATE OF k;
 END
 $$;
 

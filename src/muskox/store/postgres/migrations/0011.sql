@@ -61,7 +61,7 @@ CREATE INDEX edges_parent ON muskox.edges (parent);
 -- The jobs of a flow or batch that are still there.
 CREATE INDEX jobs_flow ON muskox.jobs (flow, state, seq) WHERE flow IS NOT NULL;
 
--- Lock the graphs of these flows; gives the keys that the children of these jobs will need then.
+-- Lock the graphs of these flows; gives the keys of those that wait for these jobs.
 CREATE FUNCTION muskox.lock_graphs(p_flows bigint[], p_seqs bigint[])
 RETURNS TABLE (queues integer[], keys text[]) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
@@ -89,7 +89,8 @@ RETURNS text LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
             WHEN p_removed THEN 'was removed before it ended'
             ELSE 'was cancelled'
         END, 1000))::text
-    FROM (SELECT p_failure::json AS said) AS f
+    -- Of an escaped NUL nothing can be made but its picture.
+    FROM (SELECT replace(p_failure, '\u0000', '\u2400')::json AS said) AS f
 $$;
 
 -- Go down the line from nodes that have ended, whose outcome is written: children whose last parent that is come to wait,
