@@ -53,8 +53,8 @@ CREATE INDEX jobs_blocked_shown ON muskox.jobs (queue, seq) WHERE state = 2 AND 
 -- The end of the line: the latest arrival that was given to a job that came from the line of its key.
 CREATE SEQUENCE muskox.line;
 
--- Lock what these jobs are counted in, each by its queue, key, flow and row, and those that wait for them; keys are made
--- where there are none. To be called before any of the jobs is locked.
+-- Lock what these jobs are counted in, each by its queue, key, flow and row, and what those are that wait for them. To be
+-- called before any of the jobs is locked.
 CREATE FUNCTION muskox.lock_ties(p_queues integer[], p_keys text[], p_flows bigint[], p_rows bigint[])
 RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
@@ -70,10 +70,7 @@ BEGIN
     WHERE l.queue = ANY (p_queues) AND l.concurrency IS NOT NULL
     ORDER BY l.queue
     FOR UPDATE;
-    IF v_keys IS NOT NULL THEN
-        PERFORM muskox.lock_made_keys(p_queues || v_queues, p_keys || v_keys);
-    END IF;
-    PERFORM muskox.lock_keys(p_queues, p_keys);
+    PERFORM muskox.lock_made_keys(p_queues || v_queues, p_keys || v_keys);
 END
 $$;
 

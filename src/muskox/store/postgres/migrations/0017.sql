@@ -68,7 +68,8 @@ BEGIN
         JOIN muskox.jobs AS j ON j.ctid = t.tid
         CROSS JOIN LATERAL (SELECT substring(j.options FROM '"expires_in":([0-9.eE+-]+)') AS said) AS o
         WHERE j.added + floor(o.said::double precision * 1000000) < p_now
-          AND (j.key IS NULL OR (j.queue, j.key) IN (SELECT h.queue, h.key FROM unnest(v_queues, v_keys) AS h (queue, key)))
+          AND (j.key IS NULL OR j.bound
+               OR (j.queue, j.key) IN (SELECT h.queue, h.key FROM unnest(v_queues, v_keys) AS h (queue, key)))
           AND (j.flow IS NULL OR j.flow = ANY (v_flows))
     ), failed AS (
         UPDATE muskox.jobs AS j
