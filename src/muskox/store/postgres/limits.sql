@@ -60,7 +60,7 @@ SELECT 'key ' || r.name || ' has room for ' || least(r.most, r.may) - r.open || 
 FROM muskox.moment(%s) AS now (now)
 CROSS JOIN LATERAL muskox.rooms(
     now.now, ARRAY(SELECT k.queue FROM muskox.keys AS k ORDER BY k.queue, k.name),
-    ARRAY(SELECT k.name FROM muskox.keys AS k ORDER BY k.queue, k.name), NULL, NULL, NULL, NULL, NULL) AS r
+    ARRAY(SELECT k.name FROM muskox.keys AS k ORDER BY k.queue, k.name)) AS r
 JOIN muskox.queues AS q ON q.id = r.queue
 JOIN muskox.keys AS k ON k.queue = r.queue AND k.name = r.name
 LEFT JOIN muskox.limits AS l ON l.queue = r.queue

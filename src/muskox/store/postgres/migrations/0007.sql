@@ -39,9 +39,8 @@ BEGIN
         -- As in `add_tied`: behind those that are blocked already comes only what `follow` lets in.
         LEFT JOIN muskox.rooms(
             v_now, ARRAY(SELECT o.queue FROM json_to_recordset(p_items) AS o (place integer, queue integer) ORDER BY o.place),
-            ARRAY(SELECT o.key FROM json_to_recordset(p_items) AS o (place integer, key text) ORDER BY o.place),
-            NULL, NULL, NULL, NULL, NULL) AS r
-            ON r.queue = i.queue AND r.name = i.key AND r.fresh AND i.state IN (0, 2)
+            ARRAY(SELECT o.key FROM json_to_recordset(p_items) AS o (place integer, key text) ORDER BY o.place)) AS r
+            ON r.queue = i.queue AND r.name = i.key AND r.blocked = 0 AND i.state IN (0, 2)
         CROSS JOIN LATERAL (
             SELECT CASE
                 WHEN i.state NOT IN (0, 2) OR i.key IS NULL THEN i.state

@@ -124,64 +124,38 @@ BEGIN
 END
 $$;
 
--- How keys stand after these changes to their figures (NULL: none) and after as many as may have started of the open jobs
--- that are wanted; those that may not are blocked again. `go` are those that start, and `may` how many more could by now,
--- NULL for any number; `fresh`: none was blocked before. The arrays may name a key several times; `place` is that of the
--- first time.
-CREATE FUNCTION muskox.rooms(
-    p_now bigint, p_queues integer[], p_keys text[], p_open integer[], p_active integer[], p_blocked integer[],
-    p_delayed integer[], p_wanted integer[]
-) RETURNS TABLE (
-    place bigint, tid tid, queue integer, name text, open integer, active integer, blocked integer, delayed integer, most integer,
-    concurrency integer, size integer, gap double precision, empty double precision, held_until bigint, own text,
-    may integer, fresh boolean, wanted integer, go integer
-) LANGUAGE plpgsql
+-- Keys with what holds for each, its own or the default of its queue.
+CREATE VIEW muskox.bounds AS
+SELECT k.ctid AS tid, k.queue, k.name, k.open, k.active, k.blocked, k.delayed, 16 * k.weight AS most, k.empty,
+       k.held_until, k.own, NULLIF(COALESCE(k.concurrency, l.key_concurrency), 0) AS concurrency,
+       CASE WHEN k.gap IS NULL THEN l.key_gap ELSE NULLIF(k.gap, 0) END AS gap,
+       CASE WHEN k.gap IS NULL THEN l.key_size ELSE k.size END AS size
+FROM muskox.keys AS k LEFT JOIN muskox.limits AS l ON l.queue = k.queue;
+
+-- How keys stand: how many of each may be open (at most `most`, and `may` unless that is NULL) and are, and how many are
+-- blocked.
+CREATE FUNCTION muskox.rooms(p_now bigint, p_queues integer[], p_keys text[])
+RETURNS TABLE (queue integer, name text, open integer, blocked integer, most integer, may integer) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    SELECT c.place, k.ctid, k.queue, k.name, k.open + c.open - c.wanted, k.active + c.active + g.go,
-           k.blocked + c.blocked + c.wanted - g.go, k.delayed + c.delayed, 16 * k.weight, r.concurrency, r.size, r.gap,
-           b.empty + g.go * r.gap, CASE WHEN k.held_until > p_now THEN k.held_until END, k.own, m.may - g.go,
-           k.blocked = 0, c.wanted, g.go
-    FROM (
-        SELECT u.queue, u.name, min(u.place) AS place, COALESCE(sum(u.open), 0)::integer AS open,
-               COALESCE(sum(u.active), 0)::integer AS active, COALESCE(sum(u.blocked), 0)::integer AS blocked,
-               COALESCE(sum(u.delayed), 0)::integer AS delayed, COALESCE(sum(u.wanted), 0)::integer AS wanted
-        FROM unnest(p_queues, p_keys, p_open, p_active, p_blocked, p_delayed, p_wanted) WITH ORDINALITY
-             AS u (queue, name, open, active, blocked, delayed, wanted, place)
-        WHERE u.name IS NOT NULL
-        GROUP BY u.queue, u.name
-    ) AS c
-    JOIN muskox.keys AS k ON k.queue = c.queue AND k.name = c.name
-    LEFT JOIN muskox.limits AS l ON l.queue = k.queue
-    CROSS JOIN LATERAL (
-        SELECT NULLIF(COALESCE(k.concurrency, l.key_concurrency), 0) AS concurrency,
-               CASE WHEN k.gap IS NULL THEN l.key_gap ELSE NULLIF(k.gap, 0) END AS gap,
-               CASE WHEN k.gap IS NULL THEN l.key_size ELSE k.size END AS size
-    ) AS r
-    -- An `empty` after now comes from before the clock was set back.
-    CROSS JOIN LATERAL (
-        SELECT greatest(CASE WHEN k.empty > p_now THEN p_now ELSE k.empty END, p_now - r.size * r.gap) AS empty
-    ) AS b
-    -- A millionth of a token is forgiven: gaps may be fractions, whose sums are a little off.
-    CROSS JOIN LATERAL (
-        SELECT CASE
-            WHEN k.held_until > p_now THEN 0
-            ELSE least(r.concurrency - k.active - c.active, r.size, floor((p_now - b.empty) / r.gap + 0.000001))
-        END::integer AS may
-    ) AS m
-    CROSS JOIN LATERAL (
-        SELECT CASE WHEN c.wanted = 0 THEN 0 ELSE greatest(0, least(c.wanted, m.may)) END AS go
-    ) AS g
-    ORDER BY c.place;
+    SELECT k.queue, k.name, k.open, k.blocked, k.most,
+           CASE
+               WHEN k.held_until > p_now THEN 0
+               ELSE least(k.concurrency - k.active, k.size, floor(
+                        (p_now - CASE WHEN k.empty > p_now THEN p_now ELSE k.empty END) / k.gap + 0.000001))
+           END::integer
+    FROM (SELECT DISTINCT u.queue, u.name FROM unnest(p_queues, p_keys) AS u (queue, name) WHERE u.name IS NOT NULL) AS u
+    JOIN muskox.bounds AS k ON k.queue = u.queue AND k.name = u.name;
 END
 $$;
 
--- Change the figures of locked keys as `rooms` says, and let as many of their blocked jobs stand in line as may: the first
--- of each key, then the second, behind all that stand there. Tells of them and gives them, and of keys of which not all
--- that are wanted start, how many do.
+-- Change the figures of locked keys, start as many as may of the open jobs that are wanted and block the others again,
+-- and let as many blocked jobs stand in line as may by then: the first of each key, then the second, behind all that
+-- stand there. Tells of those and gives them, and of keys of which not all that are wanted start, how many do. An array
+-- of changes may be NULL for none, and a key may be named several times.
 CREATE FUNCTION muskox.open_keys(
     p_now bigint, p_queues integer[], p_keys text[], p_open integer[], p_active integer[], p_blocked integer[],
     p_delayed integer[], p_wanted integer[]
@@ -193,32 +167,58 @@ DECLARE
     v_line bigint;
     v_found bigint[];
     v_done bigint[];
-    v_idle boolean;
 BEGIN
     SELECT greatest(last_value, p_now) INTO v_line FROM muskox.line;
-    WITH room AS MATERIALIZED (
-        SELECT r.*, o.tids, COALESCE(cardinality(o.tids), 0) AS more
-        FROM muskox.rooms(p_now, p_queues, p_keys, p_open, p_active, p_blocked, p_delayed, p_wanted) AS r
-        LEFT JOIN LATERAL (
-            SELECT array_agg(j.tid ORDER BY j.rank, j.arrival, j.seq) AS tids
-            FROM (
-                (
-                    SELECT j.ctid AS tid, j.rank, j.arrival, j.seq
-                    FROM muskox.jobs AS j
-                    WHERE NOT r.fresh AND j.queue = r.queue AND j.key = r.name AND j.state = 2 AND j.bound IS NULL
-                    ORDER BY j.rank, j.arrival, j.seq
-                    LIMIT greatest(0, least(r.most, r.may) - r.open)
-                )
-                UNION ALL (
-                    -- All that are blocked have come together, and the first of them found room.
-                    SELECT j.ctid, 0, j.arrival, j.seq
-                    FROM muskox.jobs AS j
-                    WHERE r.fresh AND j.queue = r.queue AND j.key = r.name AND j.state = 2 AND j.bound IS NULL
-                    ORDER BY j.arrival, j.seq
-                    LIMIT greatest(0, least(r.most, r.may) - r.open)
-                )
-            ) AS j
-        ) AS o ON r.blocked > 0 AND least(r.most, r.may) > r.open
+    WITH change AS (
+        SELECT u.queue, u.name, min(u.place) AS place, COALESCE(sum(u.open), 0)::integer AS open,
+               COALESCE(sum(u.active), 0)::integer AS active, COALESCE(sum(u.blocked), 0)::integer AS blocked,
+               COALESCE(sum(u.delayed), 0)::integer AS delayed, COALESCE(sum(u.wanted), 0)::integer AS wanted
+        FROM unnest(p_queues, p_keys, p_open, p_active, p_blocked, p_delayed, p_wanted) WITH ORDINALITY
+             AS u (queue, name, open, active, blocked, delayed, wanted, place)
+        WHERE u.name IS NOT NULL
+        GROUP BY u.queue, u.name
+    ), after AS (
+        SELECT c.place, c.wanted, g.go, k.tid, k.queue, k.name, k.open + c.open - c.wanted AS open,
+               k.active + c.active + g.go AS active, k.blocked + c.blocked + c.wanted - g.go AS blocked,
+               k.delayed + c.delayed AS delayed, least(k.most, m.may - g.go) AS most, b.empty + g.go * k.gap AS empty,
+               k.gap, k.size, k.concurrency - k.active - c.active - g.go AS slots, k.own, k.blocked = 0 AS fresh,
+               CASE WHEN k.held_until > p_now THEN k.held_until END AS held_until, k.most AS line
+        FROM change AS c
+        JOIN muskox.bounds AS k ON k.queue = c.queue AND k.name = c.name
+        -- An `empty` after now comes from before the clock was set back.
+        CROSS JOIN LATERAL (
+            SELECT greatest(CASE WHEN k.empty > p_now THEN p_now ELSE k.empty END, p_now - k.size * k.gap) AS empty
+        ) AS b
+        -- A millionth of a token is forgiven: gaps may be fractions, whose sums are a little off.
+        CROSS JOIN LATERAL (
+            SELECT CASE
+                WHEN k.held_until > p_now THEN 0
+                ELSE least(k.concurrency - k.active - c.active, k.size, floor((p_now - b.empty) / k.gap + 0.000001))
+            END::integer AS may
+        ) AS m
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN c.wanted = 0 THEN 0 ELSE greatest(0, least(c.wanted, m.may)) END AS go
+        ) AS g
+    ), room AS MATERIALIZED (
+        SELECT o.*, COALESCE(cardinality(o.tids), 0) AS more
+        FROM (
+            SELECT a.*, CASE
+                WHEN a.blocked <= 0 OR a.most <= a.open THEN NULL
+                -- All that are blocked have come together, and the first of them found room.
+                WHEN a.fresh THEN ARRAY(
+                    SELECT j.ctid FROM muskox.jobs AS j
+                    WHERE j.queue = a.queue AND j.key = a.name AND j.state = 2 AND j.bound IS NULL
+                    ORDER BY j.arrival, j.seq LIMIT a.most - a.open)
+                ELSE ARRAY(
+                    SELECT j.ctid FROM muskox.jobs AS j
+                    WHERE j.queue = a.queue AND j.key = a.name AND j.state = 2 AND j.bound IS NULL
+                    ORDER BY j.rank, j.arrival, j.seq LIMIT a.most - a.open)
+            END AS tids, CASE
+                WHEN a.open + a.active + a.blocked + a.delayed = 0 AND a.own IS NULL
+                THEN greatest(p_now, a.held_until, ceil(a.empty + a.size * a.gap))
+            END AS idle_at
+            FROM after AS a
+        ) AS o
     ), found AS MATERIALIZED (
         SELECT t.tid, r.place, row_number() OVER (ORDER BY t.nth, r.place) AS number
         FROM room AS r CROSS JOIN LATERAL unnest(r.tids) WITH ORDINALITY AS t (tid, nth)
@@ -226,29 +226,26 @@ BEGIN
         UPDATE muskox.jobs AS j SET state = 0, stood = j.arrival, arrival = v_line + f.number
         FROM found AS f
         WHERE j.ctid = f.tid AND j.state + 0 = 2
-        RETURNING ROW(j.seq, j.queue, j.lane, j.attempt, 2, 0, NULL, j.id, j.key, NULL)::muskox.move AS move, f.number, f.place
+        RETURNING ROW(j.seq, j.queue, j.lane, j.attempt, 2, 0, NULL, j.id, j.key, j.flow)::muskox.move AS move, f.number, f.place
+    ), forgotten AS (
+        DELETE FROM muskox.keys AS k USING room AS r WHERE k.ctid = r.tid AND r.idle_at <= p_now
     ), kept AS (
         UPDATE muskox.keys AS k
         SET open = r.open + r.more, active = r.active, blocked = r.blocked - r.more, delayed = r.delayed,
             empty = r.empty, held_until = r.held_until,
             look_at = CASE
-                WHEN r.blocked <= r.more OR r.open + r.more >= r.most THEN NULL
+                WHEN r.blocked <= r.more OR r.open + r.more >= r.line THEN NULL
                 WHEN r.held_until IS NOT NULL THEN r.held_until
-                WHEN r.open + r.more >= r.concurrency - r.active OR r.open + r.more >= r.size THEN NULL
+                WHEN r.open + r.more >= r.slots OR r.open + r.more >= r.size THEN NULL
                 ELSE ceil(r.empty + (r.open + r.more + 1) * r.gap)
             END,
-            idle_at = CASE
-                WHEN r.open + r.active + r.blocked + r.delayed = 0 AND r.own IS NULL
-                THEN greatest(p_now, r.held_until, ceil(r.empty + r.size * r.gap))
-            END
+            idle_at = r.idle_at
         FROM room AS r
-        WHERE k.ctid = r.tid
-        RETURNING k.idle_at <= p_now AS idle
+        WHERE k.ctid = r.tid AND (r.idle_at <= p_now) IS NOT TRUE
     )
     SELECT (SELECT array_agg(f.place) FROM found AS f), (SELECT array_agg(o.place) FROM let_in AS o),
-           (SELECT array_agg(o.move ORDER BY o.number) FROM let_in AS o), (SELECT bool_or(k.idle) FROM kept AS k),
-           s.queues, s.keys, s.go
-    INTO v_found, v_done, opened, v_idle, short_queues, short_keys, short_go
+           (SELECT array_agg(o.move ORDER BY o.number) FROM let_in AS o), s.queues, s.keys, s.go
+    INTO v_found, v_done, opened, short_queues, short_keys, short_go
     FROM (
         SELECT array_agg(r.queue) AS queues, array_agg(r.name) AS keys, array_agg(r.go) AS go
         FROM room AS r WHERE r.go < r.wanted
@@ -264,10 +261,6 @@ BEGIN
             GROUP BY u.place
         ) AS m
         WHERE k.queue = m.queue AND k.name = m.name;
-    END IF;
-    IF v_idle THEN
-        DELETE FROM muskox.keys AS k USING unnest(p_queues, p_keys) AS w (queue, name)
-        WHERE k.queue = w.queue AND k.name = w.name AND k.idle_at <= p_now;
     END IF;
     IF opened IS NOT NULL THEN
         PERFORM setval('muskox.line', v_line + cardinality(v_found));

@@ -38,7 +38,7 @@ BEGIN
                n.attempts, n.stalls, n.options, n.data, CASE WHEN n.key IS NOT NULL THEN true END, n.key
         FROM new AS n
         -- Behind those that are blocked already comes only what `follow` lets in.
-        LEFT JOIN muskox.rooms(v_now, p_queues, p_keys, NULL, NULL, NULL, NULL, NULL) AS r
+        LEFT JOIN muskox.rooms(v_now, p_queues, p_keys) AS r
             ON r.queue = n.queue AND r.name = n.key AND r.blocked = 0
         CROSS JOIN LATERAL (
             SELECT CASE
