@@ -141,7 +141,7 @@ class Stalled(JobEvent, frozen=True):
 
 
 class Released(JobEvent, frozen=True):
-    """A stopping worker gave the job back; the attempt is not counted."""
+    """The job was given back, by a stopping worker or for a limit elsewhere; the attempt is not counted."""
 
     kind: ClassVar[str] = "released"
 
