@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from bench.backlog import backlog
+from bench.batches import batches
 from bench.kill import kill
 from bench.latency import latency
 from bench.limits import limits
@@ -27,7 +28,7 @@ RATE = 200
 
 
 @click.command()
-@click.argument("what", type=click.Choice([*JOBS, "limits", "soak", "schedules", "all"]))
+@click.argument("what", type=click.Choice([*JOBS, "limits", "batches", "soak", "schedules", "all"]))
 @click.option("--store", type=click.Choice(STORES), default="sqlite", show_default=True)
 @click.option(
     "--jobs",
@@ -47,7 +48,7 @@ def main(
     *, what: str, store: str, jobs: int | None, rounds: int, kills: int, processes: int, minutes: float,
     uvloop: bool, as_json: bool, as_markdown: bool,
 ) -> None:  # fmt: skip
-    """Measure Muskox: one command, or all but limits, soak and schedules, with their usual numbers."""
+    """Measure Muskox: one command, or all but limits, batches, soak and schedules, with their usual numbers."""
     measures: dict[str, Callable[[int], Report]] = {
         "drain": lambda count: (
             drain(store, count, rounds, uvloop=uvloop)
@@ -60,13 +61,16 @@ def main(
         "backlog": lambda count: backlog(store, count, rounds),
         "kill": lambda count: kill(store, count, kills),
         "limits": lambda count: limits(store, count, rounds),
+        "batches": lambda count: batches(store, count, rounds),
         "soak": lambda rate: soak(store, minutes, rate),
         "schedules": lambda _: schedules(store, minutes),
     }
     reports = []
     for name in JOBS if what == "all" else [what]:
         report = measures[name](
-            (JOBS | {"limits": 100_000, "soak": RATE, "schedules": 1})[name] if jobs is None or what == "all" else jobs
+            (JOBS | {"limits": 100_000, "batches": 100_000, "soak": RATE, "schedules": 1})[name]
+            if jobs is None or what == "all"
+            else jobs
         )
         reports.append(report)
         if not (as_json or as_markdown):

@@ -93,8 +93,7 @@ CROSS JOIN muskox_edges ON muskox_edges.parent = parent.id
 CROSS JOIN muskox_nodes AS child ON child.id = muskox_edges.child
 CROSS JOIN muskox_jobs ON muskox_jobs.seq = child.seq AND muskox_jobs.node = child.id
 CROSS JOIN muskox_flows ON muskox_flows.id = child.flow
-WHERE muskox_jobs.waits IS NOT NULL
-ORDER BY ended.key, muskox_jobs.seq;
+WHERE muskox_jobs.waits IS NOT NULL;
 
 -- name: wait_less
 -- :changes is [[seq, by how many], …]; negative for more.
