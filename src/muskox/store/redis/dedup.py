@@ -65,8 +65,7 @@ class Adding:
 
 def ended(settlements: Sequence[Settlement]) -> list[tuple[str, list[bytes | str]]]:
     """The jobs that something is to be added after and that these settlements end, by queue."""
-    leases: list[Lease] = [
-        one.lease for one in settlements if one.lease.row == AWAITED and isinstance(one, Complete | Fail)
-    ]
+    tied = [one for one in settlements if one.lease.tied and isinstance(one, Complete | Fail)]
+    leases: list[Lease] = [one.lease for one in tied if one.lease.row == AWAITED]
     queues = dict.fromkeys(lease.queue for lease in leases)
     return [(queue, [packable(one.job_id) for one in leases if one.queue == queue]) for queue in queues]

@@ -15,15 +15,15 @@ import msgspec
 __all__ = ["NAMES", "Script", "script"]
 
 NAMES = (
-    "add", "add_once", "adopt", "annotate", "beat", "branch", "cancel", "cancel_flow", "claim", "clear", "close_flow",
-    "counts", "events", "find", "fire", "flow_jobs", "flows", "grow", "hold", "keys", "limit", "limit_key", "limits",
-    "listen", "pack", "parents", "pause", "promote", "promote_due", "publish", "put_schedules", "recover", "remove",
-    "renew", "retry", "retry_flow", "schedules", "settle", "standing", "update",
+    "add", "add+", "add_once", "adopt", "annotate", "beat", "branch", "cancel", "cancel_flow", "claim", "claim+",
+    "clear", "close_flow", "counts", "events", "find", "fire", "flow_jobs", "flows", "grow", "hold", "keys", "limit",
+    "limit_key", "limits", "listen", "pack", "parents", "pause", "promote", "promote_due", "publish", "put_schedules",
+    "recover", "remove", "renew", "retry", "retry_flow", "schedules", "settle", "settle+", "standing", "update",
 )  # fmt: skip
 """All steps there are."""
 
 _MAY_GROW = "\n-- May run without memory to spare"
-_NEEDS = re.compile(r"^-- needs  (\w+)$", re.MULTILINE)
+_NEEDS = re.compile(r"^-- (needs|may need)(?:, (tied|untied))?  (\w+)$", re.MULTILINE)
 _GIVES = re.compile(r"^-- gives  ([\w, ]+)$", re.MULTILINE)
 """What other parts may use of one; all else is its own, since a script has no more than 200 local names."""
 
@@ -38,9 +38,14 @@ class Script(msgspec.Struct, frozen=True):
 
 @cache
 def script(name: str, flags: bool) -> Script:
-    """The step of that name; `flags` where the server reads the first line of a script (from 7.0 on)."""
-    body = _read(name)
-    parts = [_read("base"), *(_part(needed) for needed in _NEEDS.findall(body)), body]
+    """The step of that name; `flags` where the server reads the first line of a script (from 7.0 on).
+
+    A name that ends with + is the step for jobs that have to do with others, which has parts that it has not alone.
+    """
+    body, ties = _read(name.removesuffix("+")), "tied" if name.endswith("+") else "untied"
+    needed = [(how, part) for how, where, part in _NEEDS.findall(body) if where in {"", ties}]
+    tied = f"local TIED = {str(ties == 'tied').lower()}"
+    parts = [_read("base"), tied, *(_part(*each) for each in needed), body]
     may_grow, only_looks = _MAY_GROW in body, "\n-- Writes nothing" in body
     first = ""
     if flags:
@@ -53,10 +58,19 @@ def script(name: str, flags: bool) -> Script:
     return Script(name, text, hashlib.sha1(text, usedforsecurity=False).hexdigest().encode())
 
 
-def _part(name: str) -> str:
+def _part(how: str, name: str) -> str:
+    """A part of a step; one that says what it gives is made by a function, which is called at once where it is needed.
+
+    A step that may need it calls that function when it does. A server makes all functions of a script anew whenever
+    it runs it, each the dearer the more names are around: all parts at once take longer than to settle forty jobs.
+    """
     text = _read(name)
-    given = _GIVES.findall(text)
-    return f"local {', '.join(given)}\ndo\n{text}\nend" if given else text
+    given = ", ".join(_GIVES.findall(text))
+    if not given:
+        return text
+    first = given.partition(",")[0]
+    made = f"local {given}\nlocal function with_{name}()\nif {first} then return end\n{text}\nend"
+    return f"{made}\nwith_{name}()" if how == "needs" else made
 
 
 def _read(name: str) -> str:

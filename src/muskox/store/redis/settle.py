@@ -38,11 +38,16 @@ class Settling:
         done = [one.lease for _, its_done in its for one in its_done]
         self.fences = fences(done)
         """The fences of the plain ones, which the packing of ours and theirs has no common form for."""
+        self.step = "settle+" if any(map(_is_tied, settlements)) else "settle"
         self._leases = done + [one.lease for one in others]
 
     def lost(self, numbers: Sequence[int]) -> list[Lease]:
         """The leases that the step called lost."""
         return [self._leases[number - 1] for number in numbers]
+
+
+def _is_tied(one: Settlement) -> bool:
+    return one.lease.tied or (type(one) is life.Release and one.hold is not Hold.JOB)
 
 
 def _apart(settlements: Sequence[Settlement]) -> tuple[list[Complete], list[Settlement]]:

@@ -73,6 +73,8 @@ class RedisStore(LimitSteps, FlowSteps):
         super().__init__(location, world)
         self._hub = Hub(location, world, self._link.dialer, self._keys.hints, self._arm)
         self._seen = Seen()
+        self._limited: set[str] = set()
+        """Queues that were seen to have limits or keys, whose claims look at them."""
         self._opened = False
 
     # --- opening -----------------------------------------------------------------
@@ -105,7 +107,8 @@ class RedisStore(LimitSteps, FlowSteps):
         if are_any(jobs):
             adding = dedup.Adding(jobs)
             return adding.answers(await self._lasting_step("add_once", adding.asked))
-        return added(jobs, await self._lasting_step("add", groups(jobs)))
+        asked = groups(jobs)
+        return added(jobs, await self._lasting_step("add+" if any(group[-1] for group in asked) else "add", asked))
 
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
         outside()
@@ -123,7 +126,14 @@ class RedisStore(LimitSteps, FlowSteps):
         asked = worker, int(lease * 1_000_000), limit, ticket, wanted
         while True:
             mark = self._hub.mark()
-            more, places, found, wakes = await self._step("claim", asked)
+            step = "claim" if self._limited.isdisjoint(queues) else "claim+"
+            answer = await self._step(step, asked)
+            if answer is None:
+                self._limited.update(queues)
+                continue
+            more, places, found, wakes, any_limits = answer
+            if not any_limits:
+                self._limited.clear()
             # Where nothing was found but what cancelled jobs left behind, there may be jobs beyond it.
             if found or not more:
                 break
@@ -143,7 +153,7 @@ class RedisStore(LimitSteps, FlowSteps):
         if not settlements:
             return []
         settling = settle.Settling(settlements, self._seen)
-        return settling.lost(await self._lasting_step("settle", settling.asked, settling.fences))
+        return settling.lost(await self._lasting_step(settling.step, settling.asked, settling.fences))
 
     async def renew(self, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
         if not leases:

@@ -1,9 +1,10 @@
 -- add.lua · store new jobs in the order given, all of them; known ids are left as they are
--- needs  records
--- needs  buckets
--- needs  keyed
--- needs  ties
 -- needs  adding
+-- needs, tied  records
+-- needs, tied  buckets
+-- needs, tied  keyed
+-- needs, tied  ties
+-- needs, tied  adding_tied
 -- ASKED  per group of jobs alike: queue, name, priority, delay in µs, attempts, max_stalls, options,
 --        ids, data, ties of each or false for none (see adding.lua)
 -- RETURNS  now, the numbers (from 1) of those that are blocked, then number and record of each job whose id was known

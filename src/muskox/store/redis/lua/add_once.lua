@@ -5,6 +5,7 @@
 -- needs  keyed
 -- needs  ties
 -- needs  adding
+-- needs  adding_tied
 -- needs  dedup
 -- ASKED  groups as add.lua has them, those with a key of one job each, and per group its rule (see dedup.lua) or false
 -- RETURNS  now; the number (from 1) of a job that was to be refused, 0 when there is none, and the id of the one that

@@ -5,6 +5,7 @@
 -- needs  keyed
 -- needs  ties
 -- needs  adding
+-- needs  adding_tied
 -- needs  dedup
 -- ASKED  per job: queue, id, state, head, result, data, arrival, lines of its log (moment and text in turn), its rule
 --        where it has a dedup key (see dedup.lua) or false

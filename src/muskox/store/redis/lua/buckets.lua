@@ -1,32 +1,34 @@
 -- buckets.lua · how many jobs may start now by a rate, and until when nothing starts; part of steps that know limits
+-- gives  LIMITS, active_of, held_until, hold_for, keep_bucket, may_start, read_limits, tokens_at, tokens_in
+-- gives  without_tokens
 --
 -- A bucket is one number, `empty`: the moment at which it would have been empty. All moments are by the steady clock.
 -- The hash `limits` has of a queue Q: its rule under Q, how many jobs run under Q:active where their number is limited,
 -- bucket and hold under Q:bucket, and under Q:walk how far its keys have been looked at after a change of limits.
 
-local LIMITS = P .. 'limits'
+LIMITS = P .. 'limits'
 
 -- As `Rate.tokens` of core/limits.py, with its forgiveness.
-local function tokens_in(empty, interval, size)
+function tokens_in(empty, interval, size)
   return math.max(0, math.min(size, floor((steady - empty) / interval + 0.000001)))
 end
 
-local function without_tokens(empty, interval, size, number)
+function without_tokens(empty, interval, size, number)
   return math.max(empty, steady - size * interval) + number * interval
 end
 
 -- When there will be so many tokens.
-local function tokens_at(empty, interval, number)
+function tokens_at(empty, interval, number)
   return math.ceil(empty + number * interval)
 end
 
 -- Until when a queue or key is held, nil when it is not.
-local function held_until(its)
+function held_until(its)
   return its.hold > steady and its.hold or nil
 end
 
 -- Hold a queue or key for so many µs; a longer hold stays, 0 ends it.
-local function hold_for(its, duration)
+function hold_for(its, duration)
   if duration == 0 then
     its.hold = 0
   else
@@ -35,7 +37,7 @@ local function hold_for(its, duration)
 end
 
 -- What holds for a queue as a whole, 0 for no limit, and how it stands.
-local function read_limits(queue)
+function read_limits(queue)
   local kept, active, bucket, walk = unpack(call('HMGET', LIMITS, queue, queue .. ':active', queue .. ':bucket', queue .. ':walk'))
   local rule, its = kept and unpack_text(kept) or {}, bucket and unpack_text(bucket) or {}
   return {
@@ -46,7 +48,7 @@ local function read_limits(queue)
 end
 
 -- How many jobs of a queue run, by its figures.
-local function active_of(queue)
+function active_of(queue)
   local active, figures = 0, call('HGETALL', P .. 'counts:' .. queue)
   for i = 1, #figures, 2 do
     if byte(figures[i], 1) == 51 then active = active + tonumber(figures[i + 1]) end
@@ -54,12 +56,12 @@ local function active_of(queue)
   return active
 end
 
-local function keep_bucket(queue, its)
+function keep_bucket(queue, its)
   call('HSET', LIMITS, queue .. ':bucket', pack({ its.empty, its.hold }))
 end
 
 -- How many jobs of a queue may start now, and when more may, where that is a matter of time.
-local function may_start(its)
+function may_start(its)
   local held = held_until(its)
   if held then return 0, held end
   local most, moment = math.huge, nil

@@ -6,6 +6,7 @@
 -- needs  keyed
 -- needs  ties
 -- needs  adding
+-- needs  adding_tied
 -- needs  dedup
 -- needs  nodes
 -- needs  flowing

@@ -2,14 +2,14 @@
 -- needs  records
 -- needs  lines
 -- needs  leases
--- needs  buckets
--- needs  keyed
--- needs  ties
 -- needs  picking
+-- needs, tied  buckets
+-- needs, tied  keyed
+-- needs, tied  sifting
 -- ASKED  worker, lease in µs, limit, ticket, then per want: queue, names or false, stalls allowed by name or false
 -- RETURNS  1 when more may wait behind what was skipped, number of the want of each job (empty: all of the first),
---          id and record of each job in turn, and by the number of a want in how many µs more of it may start, where
---          that is a matter of time
+--          id and record of each job in turn, by the number of a want in how many µs more of it may start, where that is
+--          a matter of time, and whether the store has any limits or keys; without ties nothing, where a queue has any
 -- May run without memory to spare: what is claimed can then be settled, which makes room.
 
 -- A worker has two claims on their way at most.
@@ -43,99 +43,7 @@ local function give_again(said)
       end
     end
   end
-  return { 0, places, flat, {} }
-end
-
--- --- limits -------------------------------------------------------------------------
-
--- Find out how many jobs of each want may start; whether there are keys to look at yet.
-local function look_at_limits()
-  local keys_left = false
-  for _, want in ipairs(wants) do
-    want.room = math.huge
-    if limited then
-      want.limits = read_limits(want[1])
-      want.room = may_start(want.limits)
-      keys_left = look_at_keys(want[1], want.limits.walk) or keys_left
-    end
-  end
-  for _, ring in ipairs(ring_list) do let_in(ring) end
-  return keys_left
-end
-
-
--- Add those picks of a want that their keys let start to `chosen`; all others are blocked again. Gives how many.
-local function sift(want, picks, chosen)
-  local by_place, keys, back = {}, {}, {}
-  for i, v in ipairs(picks.vs) do
-    local key = key_in(v, 16)
-    by_place[i] = key
-    if key ~= '' then keys[#keys + 1] = key end
-  end
-  local ring = #keys > 0 and ring_of(want[1])
-  if ring then read_keys(ring, keys) end
-  for i, id in ipairs(picks.ids) do
-    if by_place[i] == '' or start_of_key(change_key(ring, by_place[i])) then
-      chosen.ids[#chosen.ids + 1], chosen.vs[#chosen.vs + 1] = id, picks.vs[i]
-    else
-      back[#back + 1] = i
-    end
-  end
-  local ids, names, attempts = {}, {}, {}
-  for number = #back, 1, -1 do
-    local i = back[number]
-    local head = read_head(select(3, open_record(picks.vs[i])))
-    send_back(ring, ring.its[by_place[i]], picks.ids[i], picks.vs[i], head)
-    ids[number], names[number], attempts[number] = picks.ids[i], head[NAME], head[ATTEMPT]
-  end
-  tell(want[1], 'blocked', ids, names, attempts)
-  want.room, skipped = want.room + #back, skipped + #back
-  return #picks.ids - #back, #back
-end
-
--- What is claimed: picks, and with them those that keys let into the line for them.
-local function choose()
-  if not limited then return pick(wants, limit) end
-  local chosen, taken, all_seen = {}, 0, true
-  for place in ipairs(wants) do chosen[place] = { ids = {}, vs = {} } end
-  repeat
-    local picks, _, its_all_seen = pick(wants, limit - taken)
-    local again = 0
-    for place, want in ipairs(wants) do
-      local number, back = sift(want, picks[place], chosen[place])
-      taken, again = taken + number, again + back
-    end
-    for _, ring in ipairs(ring_list) do again = again + let_in(ring) end
-    all_seen = its_all_seen
-  until taken >= limit or again == 0 or skipped >= MOST_SKIPPED
-  return chosen, taken, all_seen
-end
-
--- Take note that so many jobs of a want start.
-local function use_up(want, number)
-  local its = want.limits
-  its.active = its.active + number
-  if its.interval > 0 then
-    its.empty = without_tokens(its.empty, its.interval, its.size, number)
-    keep_bucket(want[1], its)
-  end
-end
-
--- Have a hint given by whoever makes a job wait, but of queues that are held for some time; gives when more may start.
-local function listen()
-  local wakes = {}
-  for place, want in ipairs(wants) do
-    local most, moment = math.huge, nil
-    if want.limits then most, moment = may_start(want.limits) end
-    if most > 0 then
-      moment = want.limits and call('ZRANGE', P .. LISTS[1] .. want[1], 0, 0, 'WITHSCORES')[2]
-    elseif moment and call('EXISTS', P .. 'open:' .. want[1]) == 0 then
-      moment = nil
-    end
-    if most > 0 or not moment then call('HSET', IDLE, want[1], 1) end
-    if moment then wakes[#wakes + 1], wakes[#wakes + 2] = place, math.max(0, math.ceil(moment - steady)) end
-  end
-  return wakes
+  return { 0, places, flat, {}, 1 }
 end
 
 -- --- moving -------------------------------------------------------------------------
@@ -222,8 +130,25 @@ if ticket ~= '' then
   if said then return give_again(said) end
 end
 
-local keys_left = look_at_limits()
-local picks, taken, all_seen = choose()
+-- Whether a queue has limits, is held, or has jobs with keys.
+local function has_limits(queue)
+  local rule, bucket = unpack(call('HMGET', P .. 'limits', queue, queue .. ':bucket'))
+  return rule or bucket or call('EXISTS', P .. 'keys:' .. queue) == 1
+end
+
+local picks, taken, all_seen, keys_left
+if limited and not TIED then
+  for _, want in ipairs(wants) do
+    if has_limits(want[1]) then return false end
+  end
+end
+if TIED then
+  keys_left = look_at_limits(wants)
+  picks, taken, all_seen = pick_limited(wants, limit)
+else
+  for _, want in ipairs(wants) do want.room = math.huge end
+  picks, taken, all_seen = pick(wants, limit)
+end
 local flat, places, said_now = {}, {}, {}
 for place, want in ipairs(wants) do
   local its = picks[place]
@@ -231,7 +156,7 @@ for place, want in ipairs(wants) do
     local first = take_stamps(#its.ids)
     its.records = move(want, its.ids, its.vs, first)
     said_now[#said_now + 1], said_now[#said_now + 2] = place, seven(first)
-    if want.limits then use_up(want, #its.ids) end
+    if TIED then use_up(want, #its.ids) end
   end
 end
 if #wants == 1 then
@@ -253,5 +178,12 @@ if ticket ~= '' and taken > 0 then
   call('HSET', tickets, 't' .. place, ticket, 'd' .. place, pack(said_now), 'next', next_ticket + 1)
   call('PEXPIRE', tickets, floor(lease / 1000) + 1)
 end
-if taken > 0 or skipped > 0 or ring_list[1] then finish() end
-return { more, places, flat, taken < limit and more == 0 and listen() or {} }
+if taken > 0 or skipped > 0 or (TIED and ring_list[1]) then finish() end
+local wakes = {}
+if taken < limit and more == 0 then
+  -- Whoever makes a job wait in these queues gives a hint from now on.
+  for place, want in ipairs(wants) do
+    if not TIED or listens(want, place, wakes) then call('HSET', IDLE, want[1], 1) end
+  end
+end
+return { more, places, flat, wakes, limited and 1 or 0 }

@@ -5,6 +5,7 @@
 -- needs  keyed
 -- needs  ties
 -- needs  adding
+-- needs  adding_tied
 -- needs  dedup
 -- needs  nodes
 -- needs  flowing

@@ -1,4 +1,5 @@
 -- dedup.lua · which job has a dedup key, and what becomes of a second one; part of every step that adds or ends jobs
+-- gives  add_group, add_later, add_once, end_window, hold_key, holder_of, is_unended, sweep_keys
 --
 -- Per queue a hash, of keys, each with its kind (0 until its job has started, 1 until it has ended, 2 for a window; one
 -- byte), when the window is over (7 bytes) and the id of the job that had it last; a sorted set of keys by when clear
@@ -19,12 +20,12 @@ local function is_unbegun(state, head)
   return (state == 'W' or state == 'D' or state == 'B') and head[STARTED] == 0
 end
 
-local function is_unended(state)
+function is_unended(state)
   return state == 'W' or state == 'D' or state == 'B' or state == 'A'
 end
 
 -- The job whose key it is, if the key counts: id, record (none when it is gone), state, head, data.
-local function holder_of(queue, key)
+function holder_of(queue, key)
   local kept = call('HGET', P .. 'dedup:' .. queue, key)
   if not kept then return nil end
   local kind, over, id = read_holder(kept)
@@ -41,7 +42,7 @@ local function holder_of(queue, key)
 end
 
 -- Write down that a job, added at that moment, has its key.
-local function hold_key(queue, rule, id, added)
+function hold_key(queue, rule, id, added)
   local keys = P .. 'dedup:' .. queue
   local before, over = call('HGET', keys, rule[1]), rule[2] == 2 and added + rule[3] or 0
   if before then
@@ -52,7 +53,7 @@ local function hold_key(queue, rule, id, added)
   call('ZADD', P .. 'dedup-look:' .. queue, math.max(now + DEDUP_LOOK, over), rule[1])
 end
 
-local function add_group(group, number, known, held, joins)
+function add_group(group, number, known, held, joins)
   if group[10] then return add_tied(group, number, known, held, joins) end
   return add_alike(group, number, known, joins)
 end
@@ -105,7 +106,7 @@ end
 
 -- Add the one job of a group if no other has its key; gives id and record of what is there when it did not, the record
 -- empty when that is gone. `held` is given its number when it is blocked.
-local function add_once(group, rule, number, held)
+function add_once(group, rule, number, held)
   local queue, id = group[1], group[8][1]
   local v = call('HGET', P .. 'jobs:' .. queue, id)
   if v then return id, v end
@@ -125,7 +126,7 @@ local function add_once(group, rule, number, held)
 end
 
 -- Add what was remembered until one of these jobs has ended; those that have not are passed over.
-local function add_later(queue, ids)
+function add_later(queue, ids)
   local kept = P .. 'later:' .. queue
   if call('EXISTS', kept) == 0 then return end
   for _, id in ipairs(ids) do
@@ -140,7 +141,7 @@ local function add_later(queue, ids)
 end
 
 -- Let the key go that a job has for a window: it is about to be cancelled or removed.
-local function end_window(queue, id, head)
+function end_window(queue, id, head)
   if head[OPTIONS] == '' or not string.find(head[OPTIONS], '"dedup":', 1, true) then return end
   local is_read, options = pcall(cjson.decode, head[OPTIONS])
   local key = is_read and options.dedup and options.dedup.key
@@ -154,7 +155,7 @@ local function end_window(queue, id, head)
 end
 
 -- Forget keys that count no more and whose jobs are gone.
-local function sweep_keys(queue, limit)
+function sweep_keys(queue, limit)
   for _, key in ipairs(call('ZRANGEBYSCORE', P .. 'dedup-look:' .. queue, '-inf', now, 'LIMIT', 0, limit)) do
     local kept = call('HGET', P .. 'dedup:' .. queue, key)
     local _, over, id = read_holder(kept or '\0\0\0\0\0\0\0\0')

@@ -5,6 +5,7 @@
 -- needs  keyed
 -- needs  ties
 -- needs  adding
+-- needs  adding_tied
 -- needs  dedup
 -- needs  scheduled
 -- ASKED  kinds of jobs: queue, name, priority, delay in µs (-1: none), attempts, max_stalls, options, "", "", ties or

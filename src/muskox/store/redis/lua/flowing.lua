@@ -10,6 +10,9 @@
 -- ended: a group as add.lua has it, and its dedup rule or false.
 -- Ended ones of which no job is left are in `flow-over` by the moment of their end.
 
+with_nodes()
+with_dedup()
+
 local FLOW_FIELDS = {
   'is_batch', 'is_open', 'is_stopped', 'total', 'C', 'F', 'X', 'ended', 'added', 'stamp', 'here', 'trimmed', 'cancel',
   'retry', 'completed', 'settled', 'completed_added', 'settled_added', 'numbers',

@@ -1,4 +1,6 @@
 -- keyed.lua · jobs with a key: how many of each stand in line, run, and wait behind; part of steps that move jobs
+-- gives  LISTS, ring_list, apply_own, block, change_key, forget_keys, hold, key_line, leave_key, leave_key_line, let_in
+-- gives  look_at_keys, read_keys, ring_of, send_back, start_of_key
 --
 -- What is kept of a key: how many are open (in line), active, blocked (4 bytes each); where it is listed (1 byte; 1: by
 -- the moment to look at it, 2: by the moment to forget it); and where there is any of it a msgpack array of its bucket, its
@@ -11,11 +13,13 @@
 
 local OPEN_PER_WEIGHT, KEYS_AT_ONCE = 16, 100
 local FIGURE = { W = 'open', B = 'blocked', A = 'active' }
-local LISTS = { 'key-times:', 'key-idle:' }
-local rings, ring_list = {}, {}
+LISTS = { 'key-times:', 'key-idle:' }
+local rings = {}
+ring_list = {}
+with_buckets()
 
 -- The keys of a queue: those that were read, in the order of their first change, and what left them before that.
-local function ring_of(queue)
+function ring_of(queue)
   local ring = rings[queue]
   if ring then return ring end
   local kept = limited and call('HGET', LIMITS, queue)
@@ -28,7 +32,7 @@ local function ring_of(queue)
   return ring
 end
 
-local function apply_own(ring, its)
+function apply_own(ring, its)
   local own = its.own
   if not own then
     its.weight, its.concurrency, its.interval, its.size = 1, ring.concurrency, ring.interval, ring.size
@@ -52,7 +56,7 @@ local function add_key(ring, key, kept)
   return its
 end
 
-local function read_keys(ring, keys)
+function read_keys(ring, keys)
   local unknown, seen = {}, {}
   for _, key in ipairs(keys) do
     if not ring.its[key] and not seen[key] then unknown[#unknown + 1], seen[key] = key, true end
@@ -66,7 +70,7 @@ local function read_keys(ring, keys)
 end
 
 -- What is kept of a key, which is about to change.
-local function change_key(ring, key)
+function change_key(ring, key)
   local its = ring.its[key] or add_key(ring, key, call('HGET', ring.kept, key))
   if not its.is_changed then
     its.is_changed = true
@@ -89,14 +93,14 @@ local function room_of(its)
   return room
 end
 
-local function key_line(ring, key)
+function key_line(ring, key)
   return P .. 'key-line:' .. ring.queue .. ':' .. key
 end
 
 -- --- coming and going -----------------------------------------------------------------
 
 -- Block a job, unless it may stand in line; gives the stamp for its record, or nil where it may.
-local function block(queue, id, head, arrival)
+function block(queue, id, head, arrival)
   local ring = ring_of(queue)
   local its = change_key(ring, head[KEY])
   if its.blocked == 0 and room_of(its) > 0 then
@@ -110,12 +114,12 @@ local function block(queue, id, head, arrival)
   return place
 end
 
-local function leave_key_line(queue, id, head, place)
+function leave_key_line(queue, id, head, place)
   call('ZREM', key_line(ring_of(queue), head[KEY]), place .. id)
 end
 
 -- A job of a key is no longer in a state.
-local function leave_key(queue, key, from)
+function leave_key(queue, key, from)
   if not FIGURE[from] then return end
   local ring = ring_of(queue)
   if ring.its[key] then
@@ -132,7 +136,7 @@ local function leave_key(queue, key, from)
 end
 
 -- Take a place among those that run for a job in line; whether there is one.
-local function start_of_key(its)
+function start_of_key(its)
   if held_until(its) then return false end
   if its.concurrency > 0 and its.active >= its.concurrency then return false end
   if its.interval > 0 then
@@ -144,7 +148,7 @@ local function start_of_key(its)
 end
 
 -- Put a job from the line before all of its key and priority that are blocked: it was let in before them.
-local function send_back(ring, its, id, v, head)
+function send_back(ring, its, id, v, head)
   local line, score = key_line(ring, its.key), format('%d', -head[PRIORITY])
   local first = call('ZRANGEBYSCORE', line, score, score, 'LIMIT', 0, 1)[1]
   local place = first and seven(struct.unpack('>I7', sub(first, 1, 7)) - 1) or sub(v, 2, 8)
@@ -156,7 +160,7 @@ local function send_back(ring, its, id, v, head)
 end
 
 -- Hold a queue, or one key of it where `key` is not empty.
-local function hold(queue, key, duration)
+function hold(queue, key, duration)
   if key ~= '' then
     hold_for(change_key(ring_of(queue), key), duration)
     return
@@ -234,7 +238,7 @@ local function stand_in_line(ring, members, owners)
 end
 
 -- Let blocked jobs of the keys that changed into the line, as far as they may; gives how many.
-local function let_in(ring)
+function let_in(ring)
   if #ring.unread > 0 then
     read_keys(ring, ring.unread)
     for _, key in ipairs(ring.unread) do change_key(ring, key) end
@@ -324,7 +328,7 @@ endings[#endings + 1] = end_keys
 -- --- looking --------------------------------------------------------------------------
 
 -- Forget keys of which nothing is left but a bucket that is full by now, or a hold that is over.
-local function forget_keys(queue, most)
+function forget_keys(queue, most)
   local idle = call('ZRANGEBYSCORE', P .. LISTS[2] .. queue, '-inf', steady, 'LIMIT', 0, most)
   if #idle == 0 then return end
   local ring = ring_of(queue)
@@ -333,7 +337,7 @@ local function forget_keys(queue, most)
 end
 
 -- Look at keys whose moment has come, and on at all keys where limits were changed; whether there may be more of them.
-local function look_at_keys(queue, walk)
+function look_at_keys(queue, walk)
   local due = call('ZRANGEBYSCORE', P .. LISTS[1] .. queue, '-inf', steady, 'LIMIT', 0, KEYS_AT_ONCE)
   if #due > 0 then
     local ring = ring_of(queue)

@@ -1,13 +1,14 @@
 -- picking.lua · which waiting jobs are claimed next, taken out of their lines; part of the claim
+-- gives  MOST_SKIPPED, skipped, pick
 --
 -- A want is queue and names or false; `room` is how many jobs of it may start.
 
 -- One claim in so many goes to the job of its queue that has waited longest, once it has waited so long.
 local AGED_TURN, AGED_AFTER, MOST_LEVELS = 20, 10000000, 64
 -- So many elements that were left behind are skipped at most.
-local MOST_SKIPPED = 2000
+MOST_SKIPPED = 2000
 
-local skipped = 0
+skipped = 0
 
 -- --- lines --------------------------------------------------------------------------
 
@@ -207,7 +208,7 @@ end
 
 -- At most `most` picks by the number of the want: aged ones first, then each queue in its turn. Of each want no more than
 -- it has room for, which is made less by that. Also how many, and whether all lines were looked at.
-local function pick(wants, most)
+function pick(wants, most)
   local picks, lines, more_lines, open, taken = {}, {}, {}, {}, 0
   for place, want in ipairs(wants) do
     lines[place], more_lines[place] = open_lines(want, most)

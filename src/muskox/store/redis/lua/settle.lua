@@ -1,14 +1,16 @@
 -- settle.lua · write what became of runs, each guarded by its lease
 -- needs  records
--- needs  lines
+-- needs, tied  lines
 -- needs  leases
--- needs  buckets
--- needs  keyed
--- needs  ties
--- needs  adding
--- needs  dedup
--- needs  nodes
--- needs  flowing
+-- may need, tied  buckets
+-- may need, tied  keyed
+-- needs, tied  ties
+-- needs, untied  alone
+-- may need, tied  adding
+-- may need, tied  adding_tied
+-- may need, tied  dedup
+-- may need, tied  nodes
+-- may need, tied  flowing
 -- ASKED  plain completions, per queue: queue, ids, results ("" for none) or false;
 --        then all else one by one: queue, kind, id, fence, µs to keep or wait (-1: not said), failure, result, what
 --        the fact says beside job and attempt (JSON), 1 when a failure counts as a stall,
@@ -96,7 +98,7 @@ local function complete(queue, ids, results)
     for i = 1, made do count(queue, names[i], 'A', 'C', 1) end
   end
   tell(queue, 'completed', done, one_name and names[1] or names, one_attempt and attempts[1] or attempts)
-  for _, key in ipairs(keys) do leave_key(queue, key, 'A') end
+  if TIED then leave_keys(queue, keys) end
   for _, its in ipairs(tied) do
     ended(queue, its[1], its[2], 'C', its[3])
   end
@@ -175,6 +177,7 @@ local function settle_one(one)
   end
   if is_tied(head) then left(queue, id, head, 'A') end
   if one[10] ~= '' and not (one[10] == 'key' and head[KEY] == '') then
+    with_keyed()
     hold(queue, one[10] == 'key' and head[KEY] or '', moment)
     moment = 0
   end
@@ -191,7 +194,11 @@ for _, one in ipairs(others) do
   number = number + 1
   settle_one(one)
 end
-for _, its in ipairs(awaited) do add_later(its[1], its[2]) end
+for _, its in ipairs(awaited) do
+  with_dedup()
+  add_later(its[1], its[2])
+end
+if TIED and (ends[1] or next(dropped)) then with_flowing() end
 
 finish()
 return lost
