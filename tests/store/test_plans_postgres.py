@@ -114,7 +114,7 @@ async def test_the_end_of_a_job_reads_what_waits_for_it_and_not_the_tables_of_fl
 
 
 async def test_keys_and_their_lines_are_found_by_their_indexes_though_they_looked_empty(own):
-    """Of the blocked jobs only those that come to the line are read, however many there are, and no key that is idle."""
+    """Only those blocked jobs that come to the line are read, however many there are, and no key that is idle."""
     with postgres.schema(own.url) as url:
         store = open_store(url, RealWorld())
         await store.open()
