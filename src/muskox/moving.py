@@ -18,6 +18,7 @@ from muskox.core.errors import LeaseLost, OptionError, StoreError, StoreUnavaila
 from muskox.core.job import Job, JobState, Lease, NewJob, Options
 from muskox.core.kept import Kept
 from muskox.core.life import Release
+from muskox.core.limits import NO_LIMITS, KeyLimits
 from muskox.core.seam import World
 from muskox.store.protocol import Change, Packed, Selection, Store, Want
 
@@ -28,7 +29,7 @@ T = TypeVar("T")
 QUEUE = "muskox-move"
 """Where the notes about moves are. It is never carried itself."""
 NOTE = "moving"
-UNENDED = (JobState.WAITING, JobState.DELAYED, JobState.FAILED)
+UNENDED = (JobState.WAITING, JobState.BLOCKED, JobState.DELAYED, JobState.FAILED)
 """What is always carried: all that may run yet, failed jobs because somebody may retry them."""
 ENDED = (JobState.COMPLETED, JobState.CANCELLED)
 
@@ -89,6 +90,7 @@ async def move(
         for _ in range(MOST_ROUNDS):
             await moving.pause()
             await _check_still(source, "; the queues stay paused until the move is ended")
+            await moving.carry_limits()
             if not await moving.carry(states):
                 break
         await moving.carry_schedules()
@@ -117,7 +119,7 @@ async def _check_still(source: Store, more: str = "") -> None:
             f"end or cancel it, and move then{more}"
         )
     for counts in await source.counts():
-        if counts.queue != QUEUE and (running := counts.states[JobState.ACTIVE] + counts.states[JobState.BLOCKED]):
+        if counts.queue != QUEUE and (running := counts.states[JobState.ACTIVE]):
             raise WrongState(
                 f"{running} jobs of queue {counts.queue} are active though no worker is alive; wait until their "
                 f"leases have run out, and move then{more}"
@@ -251,6 +253,21 @@ class _Moving:
             self._limit = max(1, self._limit // 2)
         elif weight < LARGE // 2 and len(packed) == self._limit:
             self._limit = min(BATCH, self._limit * 2)
+
+    async def carry_limits(self) -> None:
+        """Let the queues have the limits there that they have here, where nothing was said of any; and their keys."""
+        for queue in self._note.paused:
+            here, there = await self._source.limits(queue), await self._target.limits(queue)
+            if here.limits != NO_LIMITS and there.limits == NO_LIMITS:
+                await self._again(partial(self._target.limit, queue, here.limits))
+            after = ""
+            while found := await self._again(partial(self._source.keys, queue, after=after, limit=BATCH)):
+                names = [key.key for key in found if key.own != KeyLimits()]
+                there_too = await self._again(partial(self._target.keys, queue, names)) if names else []
+                for key in (key for key in there_too if key.own == KeyLimits()):
+                    own = next(one.own for one in found if one.key == key.key)
+                    await self._again(partial(self._target.limit_key, queue, key.key, own))
+                after = found[-1].key
 
     async def carry_schedules(self) -> None:
         """Carry all schedules, each with its next moment and its last job."""

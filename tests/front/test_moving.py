@@ -13,6 +13,7 @@ import pytest
 from muskox import JobState, LeaseLost, Muskox, NewJob, OptionError, StoreError, StoreUnavailable, WrongState, moving
 from muskox.core.flows import FlowJob, FlowKind, NewFlow, Wait
 from muskox.core.life import Complete, Fail
+from muskox.core.limits import KeyLimits, Limits, Rate
 from muskox.core.schedule import Overlap
 from muskox.moving import ENDED, QUEUE, UNENDED, move
 from muskox.runtime.world import RealWorld
@@ -116,6 +117,27 @@ async def test_ended_jobs_stay_unless_they_are_asked_for(source, target, clock):
     assert await packed(target, UNENDED) == {key: jobs for key, jobs in before.items() if key[1] in UNENDED}
     assert await packed(source, ENDED) == {key: jobs for key, jobs in before.items() if key[1] in ENDED}
     assert not any((await packed(target, ENDED)).values())
+
+
+async def test_jobs_with_keys_are_carried_with_their_limits_and_stand_as_they_did(source, target, clock):
+    await source.limit("files", Limits(key_concurrency=1, key_rate=Rate(1, per=1000, burst=2)))
+    await source.limit_key("files", "own", KeyLimits(concurrency=2))
+    for key in ("acme", "own"):
+        await source.add([NewJob(f"{key}-{n}", "files", "x", key=key) for n in range(5)])
+    clock.advance(1)
+    [taken] = await source.claim([Want("files")], limit=1, worker="w", lease=30)
+    await source.settle([Complete(taken.lease)])
+
+    done = await move(source, target, clock)
+
+    assert (done.carried, done.left) == ({"files": 9}, 0)
+    assert await figures(source) == {"completed": 1}
+    found = await target.keys("files")
+    assert [(key.key, key.own, key.waiting, key.blocked) for key in found] == [
+        ("acme", KeyLimits(), 1, 3),
+        ("own", KeyLimits(concurrency=2), 2, 3),
+    ]
+    assert [job.id for job in await target.claim([Want("files")], limit=1, worker="w", lease=30)] == ["own-0"]
 
 
 async def test_flows_that_have_not_ended_are_not_carried_and_the_jobs_of_others_are(source, target, clock):

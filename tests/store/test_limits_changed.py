@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -9,6 +11,8 @@ from muskox.core.job import NewJob
 from muskox.core.life import Complete
 from muskox.core.limits import NO_LIMITS, Limits, Rate, WhenFull
 from muskox.store.protocol import QueueLimits
+from tests.store.conftest import claimer
+from tests.store.reading import figures
 
 
 @pytest.fixture
@@ -112,3 +116,63 @@ async def test_another_rate_goes_on_from_what_has_started(store, clock, claim, j
     assert await claim(9) == []
     clock.advance(5)
     assert len(await claim(9)) == 1
+
+
+# --- pausing, and turns for what has waited long ------------------------------------------
+
+
+async def test_fault_q04_what_becomes_due_while_its_queue_is_paused_waits_and_nothing_starts(store, clock, claim):
+    delayed = [NewJob(f"{number}", "files", "resize", delay=10, key=f"k{number % 9}") for number in range(3000)]
+    await store.add(delayed[:2000])
+    await store.add([msgspec.structs.replace(job, key=None) for job in delayed[2000:]])
+    clock.advance(11)
+
+    moved = await store.promote(limit=500)
+    assert await store.pause("files", True)
+    while more := await store.promote(limit=500):
+        moved += more
+        assert await claim(50) == []
+
+    counts = await figures(store)
+    assert (moved, counts["waiting"] + counts["blocked"]) == (3000, 3000)
+    assert await store.audit() == []
+    waiting = asyncio.ensure_future(store.wait(["files"], seconds=600))
+    await asyncio.sleep(0)
+    assert await store.pause("files", False)
+    async with asyncio.timeout(30):
+        await waiting
+    assert len(await claim(50)) == 50
+
+
+async def test_fault_q05_a_pause_and_limits_are_there_for_whoever_opens_the_store_next(shared, another, clock):
+    _, store = shared
+    await store.pause("files", True)
+    await store.limit("files", Limits(concurrency=1))
+    await store.hold("email", 60)
+    await store.close()
+
+    await another.add([NewJob("a", "files", "resize"), NewJob("b", "email", "send")])
+
+    assert await claimer(another)(5) == await claimer(another)(5, queue="email") == []
+    assert [counts.paused for counts in await another.counts(["files"])] == [True]
+    assert (await another.limits("files")).limits == Limits(concurrency=1)
+
+
+@pytest.mark.parametrize("limits", [NO_LIMITS, Limits(concurrency=3), Limits(key_concurrency=2)])
+async def test_fault_q11_a_low_priority_has_its_turn_within_twenty_claims_however_many_come_before_it(
+    store, clock, claim, limits
+):
+    await store.limit("files", limits)
+    await store.add([NewJob("low", "files", "resize", priority=-10, key="low")])
+    clock.advance(11)
+    number, order = 0, []
+
+    for _ in range(20):
+        # They come faster than they are worked off.
+        await store.add([NewJob(f"{number + n}", "files", "resize", priority=5, key=f"k{n}") for n in range(3)])
+        number += 3
+        jobs = await claim(1)
+        order += [job.id for job in jobs]
+        await complete(store, jobs)
+
+    assert "low" in order

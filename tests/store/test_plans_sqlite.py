@@ -43,7 +43,9 @@ def plan(db, name):
 def test_mission_a16_no_statement_walks_through_all_jobs(db, name):
     steps = plan(db, name)
 
-    assert [step for step in steps if re.fullmatch(r"SCAN muskox_(jobs|logs|ledger|flows|nodes|edges)( AS \w+)?", step)] == []
+    assert [
+        step for step in steps if re.fullmatch(r"SCAN muskox_(jobs|logs|ledger|flows|nodes|edges)( AS \w+)?", step)
+    ] == []
     if name not in BY_A_BOUNDED_SORT and any(table in step for step in steps for table in WALKED):
         assert [step for step in steps if "TEMP B-TREE FOR ORDER BY" in step] == []
 
