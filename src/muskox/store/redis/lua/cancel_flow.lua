@@ -31,14 +31,14 @@ if its.is_batch then
   its.cancel = place
 else
   -- Those that wait for others first, children before their parents, so that none fails or is released by that.
-  local behind, others = {}, {}
-  for _, one in ipairs((members_from(its, 0, 'WDBA', math.huge, math.huge))) do
-    local is_behind = sub(one[3], 1, 8) == 'B' .. BEHIND
-    table.insert(is_behind and behind or others, is_behind and 1 or #others + 1, one)
+  local found, chosen = members_from(its, 0, 'WDBA', math.huge, math.huge), {}
+  for i = #found, 1, -1 do
+    if #chosen < limit and sub(found[i][3], 1, 8) == 'B' .. BEHIND then chosen[#chosen + 1] = found[i] end
   end
-  for _, one in ipairs(others) do behind[#behind + 1] = one end
-  for i = limit + 1, #behind do behind[i] = nil end
-  move_members(behind, 'cancelled', cancel_job, add_later)
+  for _, one in ipairs(found) do
+    if #chosen < limit and sub(one[3], 1, 8) ~= 'B' .. BEHIND then chosen[#chosen + 1] = one end
+  end
+  move_members(chosen, 'cancelled', cancel_job, add_later)
 end
 finish()
 return { its.X - before, more }

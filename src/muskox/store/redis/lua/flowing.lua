@@ -96,21 +96,68 @@ function failure_by(node, state, failure, is_removed)
   return cjson.encode({ kind = 'parent', type = 'ParentFailed', message = said })
 end
 
--- A job that was blocked by its parents comes to wait.
-local function release(its, node)
-  local queue, id = node.queue, node.id
-  local _, _, text, _, data = open_record(call('HGET', P .. 'jobs:' .. queue, id))
-  local head, state, place = read_head(text), 'D', BEHIND
-  leave_parents(its, node)
-  if node.delay > 0 then
-    head[DUE] = now + node.delay
-    call('ZADD', P .. 'delayed:' .. queue, head[DUE], id)
-  else
-    state, place = arrive(queue, id, head)
+-- Jobs of one queue that were blocked by their parents are no longer.
+local function leave_all_parents(its, queue, nodes)
+  for first = 1, #nodes, CHUNK do
+    local waits, ids = {}, {}
+    for i = first, math.min(first + CHUNK - 1, #nodes) do
+      waits[#waits + 1], ids[#ids + 1] = 'w' .. nodes[i].number, nodes[i].id
+    end
+    call('HDEL', its.key, unpack(waits))
+    call('ZREM', P .. 'blocked:' .. queue, unpack(ids))
   end
-  call('HSET', P .. 'jobs:' .. queue, id, seal(state, place, head, '', data))
+end
+
+-- The record of a job that comes to wait. Those without key that begin at once are put in `lines`, to be told of together.
+local function freed(node, v, known, lines)
+  local queue, a, b, c = node.queue, byte(v, 9, 11)
+  local text = sub(v, 16, 15 + a * 65536 + b * 256 + c)
+  local key, from = key_in(text, 1)
+  text = sub(text, from)
+  local head, state, place = known[text], 'W', nil
+  if not head then head = read_head(text); known[text] = head end
+  head[KEY], head[DUE] = key, 0
+  if node.delay > 0 then
+    state, place, head[DUE] = 'D', BEHIND, now + node.delay
+    call('ZADD', P .. 'delayed:' .. queue, head[DUE], node.id)
+    v = seal(state, place, head, '', select(5, open_record(v)))
+  elseif key ~= '' then
+    state, place = arrive(queue, node.id, head)
+  else
+    place = seven(take_stamps(1))
+    local line = line_of(head)
+    local its = lines[line]
+    if not its then
+      its = { priority = head[PRIORITY], line = line }
+      lines[line], lines[#lines + 1] = its, its
+    end
+    its[#its + 1] = place .. node.id
+  end
   count(queue, head[NAME], 'B', state, 1)
-  tell_later(queue, FACT[state], id, head)
+  tell_later(queue, FACT[state], node.id, head)
+  return state .. place .. sub(v, 9)
+end
+
+-- Jobs of one queue that were blocked by their parents come to wait.
+local function release(its, queue, nodes)
+  local jobs, known, lines = P .. 'jobs:' .. queue, {}, {}
+  leave_all_parents(its, queue, nodes)
+  for first = 1, #nodes, CHUNK do
+    local ids, fields = {}, {}
+    for i = first, math.min(first + CHUNK - 1, #nodes) do ids[#ids + 1] = nodes[i].id end
+    for i, v in ipairs(call('HMGET', jobs, unpack(ids))) do
+      fields[2 * i - 1], fields[2 * i] = ids[i], freed(nodes[first + i - 1], v, known, lines)
+    end
+    call('HSET', jobs, unpack(fields))
+  end
+  for _, line in ipairs(lines) do
+    for first = 1, #line, CHUNK do
+      local last = math.min(first + CHUNK - 1, #line)
+      call('RPUSH', P .. 'line:' .. queue .. ':' .. line.line, unpack(line, first, last))
+    end
+    call('ZADD', P .. 'open:' .. queue, line.priority, line.line)
+    woken[queue] = true
+  end
 end
 
 -- A job that was blocked by its parents ends because of one of them.
@@ -131,18 +178,20 @@ function fall(its, node, failure)
 end
 
 local function tell_children(its, node, state, failure, is_removed)
-  local why
+  local why, free, queues = nil, {}, {}
   each_edge(its, node, 'c', function(child, meaning, waits)
     if not waits then return end
     if state ~= 'C' and meaning == 'fail' then
       why = why or failure_by(node, state, failure, is_removed)
       fall(its, child, why)
     elseif tonumber(waits) <= 1 then
-      release(its, child)
+      if not free[child.queue] then free[child.queue], queues[#queues + 1] = {}, child.queue end
+      table.insert(free[child.queue], child)
     else
       call('HINCRBY', its.key, 'w' .. child.number, -1)
     end
   end)
+  for _, queue in ipairs(queues) do release(its, queue, free[queue]) end
 end
 
 -- Write down how a job ended, `to` nil: it was deleted before, and tell those that wait for it.
@@ -257,10 +306,28 @@ local function write_flow(its)
   its.is_changed = false
 end
 
+-- Read the nodes of all jobs that have ended, from one of these on.
+local function read_ends(at)
+  local names = {}
+  for i = at, #ends do
+    local id = ends[i][3][FLOW]
+    local flow = flow_of(id)
+    if flow and not flow.is_batch then
+      names[id] = names[id] or {}
+      table.insert(names[id], ends[i][1] .. ':' .. ends[i][2])
+    end
+  end
+  for id, its in pairs(names) do read_members(nodes_of(id), its) end
+end
+
 -- Do what the ends of jobs in this step mean.
 function end_flows()
-  local at = 1
+  local at, read = 1, 0
   while ends[at] do
+    if at > read then
+      read_ends(at)
+      read = #ends
+    end
     note_end(unpack(ends[at], 1, 5))
     at = at + 1
   end

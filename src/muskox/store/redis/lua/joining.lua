@@ -26,14 +26,13 @@ function refuse(flow, groups, waits)
     if waits then return { 'batch' } end
     if flow.may_grow then return nil end
   end
-  local its, new, known = nodes_of(flow.id), {}, {}
+  local its, new = nodes_of(flow.id), {}
   each_job(groups, function(number, group, place)
     local queue, id = group[1], group[8][place]
     local name = node_name(queue, id)
     for _, wait in ipairs(waits and waits[number] or {}) do
       local parent = node_name(wait[1], wait[2])
-      if known[parent] == nil and not new[parent] then known[parent] = number_in(its, wait[1], wait[2]) or false end
-      if not new[parent] and not known[parent] then
+      if not new[parent] and not number_in(its, wait[1], wait[2]) then
         missing = missing or { 'parent', number, wait[1], wait[2] }
       end
     end
@@ -42,6 +41,7 @@ function refuse(flow, groups, waits)
       closed = closed or not flow.may_grow
     end
   end)
+  flow.is_new = new
   return missing or (closed and { 'closed' }) or nil
 end
 
@@ -57,27 +57,36 @@ local function slice(group, first, last)
   return part
 end
 
--- --- edges ----------------------------------------------------------------------------
+-- --- writing together -----------------------------------------------------------------
 
-local edge_fields = {}
+local fields_of, members_of, queues_known = {}, {}, {}
 
-local function keep_edges(its)
-  for first = 1, #edge_fields, 2 * CHUNK do
-    call('HSET', its.key, unpack(edge_fields, first, math.min(first + 2 * CHUNK - 1, #edge_fields)))
+local function put_all(command, kept)
+  for key, its in pairs(kept) do
+    for first = 1, #its, 2 * CHUNK do
+      call(command, key, unpack(its, first, math.min(first + 2 * CHUNK - 1, #its)))
+    end
   end
-  edge_fields = {}
 end
 
-local function put_field(its, field, value)
-  edge_fields[#edge_fields + 1] = field
-  edge_fields[#edge_fields + 1] = value
-  if #edge_fields >= 2 * CHUNK then keep_edges(its) end
+-- Write what was to be written together.
+local function put_together()
+  put_all('HSET', fields_of)
+  put_all('ZADD', members_of)
+  fields_of, members_of = {}, {}
+end
+
+local function put_later(kept, key, first, second)
+  local its = kept[key]
+  if not its then its = {}; kept[key] = its end
+  local at = #its
+  its[at + 1], its[at + 2] = first, second
 end
 
 local function tie(its, child, parent, name, meaning)
   child.parents, parent.children = child.parents + 1, parent.children + 1
-  put_field(its, 'p' .. child.number .. ':' .. child.parents, pack({ parent.number, name, meaning }))
-  put_field(its, 'c' .. parent.number .. ':' .. parent.children, pack({ child.number, meaning }))
+  put_later(fields_of, its.key, 'p' .. child.number .. ':' .. child.parents, pack({ parent.number, name, meaning }))
+  put_later(fields_of, its.key, 'c' .. parent.number .. ':' .. parent.children, pack({ child.number, meaning }))
   change_node(its, child)
   change_node(its, parent)
 end
@@ -86,14 +95,14 @@ end
 
 -- Make the node of a new job, for which those wait too that wait for the job whose run adds it.
 local function add_node(flow, its, queue, id, delay, dependents)
+  local name = node_name(queue, id)
   flow.numbers = flow.numbers + 1
   local node = {
     number = flow.numbers, queue = queue, id = id, delay = math.max(0, delay), state = '', parents = 0, children = 0,
   }
-  its.by_number[node.number] = node
-  its.by_name[node_name(queue, id)] = node
+  its.by_number[node.number], its.by_name[name], its.numbers[name] = node, node, node.number
   change_node(its, node)
-  put_field(its, 'i' .. node_name(queue, id), node.number)
+  put_later(fields_of, its.key, 'i' .. name, node.number)
   for _, dependent in ipairs(dependents) do
     tie(its, dependent[1], node, long(id), dependent[2])
     call('HINCRBY', its.key, 'w' .. dependent[1].number, 1)
@@ -102,28 +111,27 @@ local function add_node(flow, its, queue, id, delay, dependents)
 end
 
 -- Write the record of a job that is blocked by its parents.
-local function put_behind(flow, its, node, group, place, unended, is_told)
-  local queue, name = group[1], group[2]
-  local head = { name, group[3], now, group[5], group[6], group[7] }
-  if group[10] then head[KEY] = group[10][place][1] end
-  head[FLOW] = flow.id
-  call('HSET', P .. 'jobs:' .. queue, node.id, 'B' .. BEHIND .. middle(write_head(head), '') .. group[9][place])
-  wait_behind(its, node, unended, now)
-  count(queue, name, nil, 'B', 1)
-  know_queue(queue)
-  if is_told then
-    head[ATTEMPT] = 0
-    tell_later(queue, 'blocked', node.id, head)
+local function put_behind(flow, its, node, group, place, unended)
+  local queue, key = group[1], group[10] and group[10][place][1] or ''
+  if not group.behind then
+    group.behind = write_head({ group[2], group[3], now, group[5], group[6], group[7], [FLOW] = flow.id })
   end
+  node.record = 'B' .. BEHIND .. middle(mark_key(key) .. group.behind, '') .. group[9][place]
+  put_later(fields_of, P .. 'jobs:' .. queue, node.id, node.record)
+  put_later(fields_of, its.key, 'w' .. node.number, unended)
+  put_later(members_of, P .. 'blocked:' .. queue, now, node.id)
+  count(queue, group[2], nil, 'B', 1)
+  if not queues_known[queue] then know_queue(queue) end
+  queues_known[queue] = true
+  expire_later(queue, group[7], { node.id }, now)
 end
 
--- Add one job that has parents; gives the failure when it cannot go on because of one of them.
-local function add_child(flow, its, group, place, parents, dependents, answer)
-  local queue, id, unended, failure = group[1], group[8][place], 0, nil
-  local found = {}
-  for i, wait in ipairs(parents) do
+-- The parents of a new job, how many of them have not ended, and the failure when it cannot go on because of one.
+local function look_at_parents(its, waits)
+  local parents, unended, failure = {}, 0, nil
+  for i, wait in ipairs(waits) do
     local parent = its.by_name[node_name(wait[1], wait[2])] or node_in(its, number_in(its, wait[1], wait[2]))
-    found[i] = parent
+    parents[i] = parent
     if parent.state == '' then
       unended = unended + 1
     elseif parent.state ~= 'C' and wait[4] == 'fail' and not failure then
@@ -131,15 +139,26 @@ local function add_child(flow, its, group, place, parents, dependents, answer)
       failure = failure_by(parent, parent.state, kept and unpack_text(kept)[2] or '', false)
     end
   end
+  return parents, unended, failure
+end
+
+-- Add one job that has parents.
+local function add_child(flow, its, group, place, waits, dependents, answer)
+  local queue, id = group[1], group[8][place]
+  local parents, unended, failure = look_at_parents(its, waits)
   if unended == 0 and not failure then add_group(slice(group, place, place), 0, {}, {}, { flow = flow.id, ids = {} }) end
   local node = add_node(flow, its, queue, id, group[4], dependents)
-  for i, wait in ipairs(parents) do tie(its, node, found[i], wait[3], wait[4]) end
-  if unended > 0 or failure then
-    put_behind(flow, its, node, group, place, math.max(1, unended), not failure)
-    expire_later(queue, group[7], { id }, now)
+  for i, wait in ipairs(waits) do tie(its, node, parents[i], wait[3], wait[4]) end
+  if failure then
+    put_behind(flow, its, node, group, place, math.max(1, unended))
+    answer.falls[#answer.falls + 1] = { node, failure }
+  elseif unended > 0 then
+    put_behind(flow, its, node, group, place, unended)
+    tell_later(queue, 'blocked', id, { group[2], [ATTEMPT] = 0 })
   end
   answer.fresh[#answer.fresh + 1] = node
-  return node, failure
+  answer.names[#answer.names + 1] = node_name(queue, id)
+  return node
 end
 
 -- Add those jobs of a group from `first` to `last` that have no parents.
@@ -147,12 +166,10 @@ local function add_free(flow, its, group, first, last, number, dependents, answe
   local part = first == 1 and last == #group[8] and group or slice(group, first, last)
   local joins = { flow = flow.id, ids = {} }
   add_group(part, number, answer.known, answer.held, joins)
-  local names = {}
-  for i, id in ipairs(joins.ids) do
-    names[i] = node_name(group[1], id)
+  for _, id in ipairs(joins.ids) do
+    answer.names[#answer.names + 1] = node_name(group[1], id)
     if its then add_node(flow, its, group[1], id, group[4], dependents) end
   end
-  return names
 end
 
 local function note_joined(flow, names)
@@ -166,23 +183,20 @@ local function note_joined(flow, names)
 end
 
 -- Add the jobs of a group to a flow of kind flow; `number` is how many came before.
-local function join_group(flow, its, group, number, waits, dependents, answer, falls)
+local function join_group(flow, its, group, number, waits, dependents, answer)
   local size, place = #group[8], 1
   while place <= size do
     local last = place
     while last < size and not waits[number + last + 1] and not waits[number + place] do last = last + 1 end
+    local name = node_name(group[1], group[8][place])
     if not waits[number + place] then
-      note_joined(flow, add_free(flow, its, group, place, last, number + place - 1, dependents, answer))
+      add_free(flow, its, group, place, last, number + place - 1, dependents, answer)
+    elseif flow.is_new[name] and not its.by_name[name] then
+      add_child(flow, its, group, place, waits[number + place], dependents, answer).place = number + place
     else
-      local v = call('HGET', P .. 'jobs:' .. group[1], group[8][place])
-      if v then
-        answer.known[#answer.known + 1], answer.known[#answer.known + 2] = number + place, v
-      else
-        local node, failure = add_child(flow, its, group, place, waits[number + place], dependents, answer)
-        note_joined(flow, { node_name(node.queue, node.id) })
-        node.place = number + place
-        if failure then falls[#falls + 1] = { node, failure } end
-      end
+      put_together()
+      answer.known[#answer.known + 1] = number + place
+      answer.known[#answer.known + 1] = call('HGET', P .. 'jobs:' .. group[1], group[8][place])
     end
     place = last + 1
   end
@@ -191,23 +205,25 @@ end
 -- Add all jobs; gives the answer of the steps that do: now, numbers of those that are blocked, number and record of each
 -- whose id was known, number and record of each new one that has parents.
 function join(flow, groups, waits, dependents)
-  local answer, number, falls = { known = {}, held = {}, fresh = {} }, 0, {}
+  local answer, number = { known = {}, held = {}, fresh = {}, falls = {}, names = {} }, 0
   local its = not flow.is_batch and nodes_of(flow.id) or nil
   if its then its.by_name = {} end
   for _, group in ipairs(groups) do
     if its and (waits or #dependents > 0) then
-      join_group(flow, its, group, number, waits or {}, dependents, answer, falls)
+      join_group(flow, its, group, number, waits or {}, dependents, answer)
     else
-      note_joined(flow, add_free(flow, its, group, 1, #group[8], number, dependents, answer))
+      add_free(flow, its, group, 1, #group[8], number, dependents, answer)
     end
     number = number + #group[8]
   end
-  if its then keep_edges(its) end
-  for _, one in ipairs(falls) do fall(its, one[1], one[2]) end
+  note_joined(flow, answer.names)
+  put_together()
+  for _, one in ipairs(answer.falls) do fall(its, one[1], one[2]) end
   end_flows()
   local fresh = {}
   for _, node in ipairs(answer.fresh) do
-    fresh[#fresh + 1], fresh[#fresh + 2] = node.place, call('HGET', P .. 'jobs:' .. node.queue, node.id)
+    local record = #answer.falls == 0 and node.record or call('HGET', P .. 'jobs:' .. node.queue, node.id)
+    fresh[#fresh + 1], fresh[#fresh + 2] = node.place, record
   end
   return { now, answer.held, answer.known, fresh }
 end

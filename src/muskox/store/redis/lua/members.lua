@@ -41,3 +41,11 @@ local function move_members(found, kind, move, after)
     move_jobs(queue, run, kind, move, after)
   end
 end
+
+-- Those that ended are about to be retried.
+local function take_members_back(its, found)
+  local names = {}
+  for i, one in ipairs(found) do names[i] = one[1] .. ':' .. one[2] end
+  if not its.is_batch then read_members(nodes_of(its.id), names) end
+  for _, one in ipairs(found) do take_all_back(one[1], { { one[2], one[3] } }) end
+end

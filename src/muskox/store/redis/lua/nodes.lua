@@ -1,6 +1,6 @@
 -- nodes.lua · who waits for whom in a flow, and how parents ended; part of steps that concern flows
 -- gives  BEHIND, nodes_of, number_in, node_in, change_node, keep_nodes, each_edge, unended_parents, leave_parents, leave_behind
--- gives  parents_of
+-- gives  parents_of, read_members
 --
 -- A hash per flow of kind flow. The jobs that are added to it are numbered; of a job that was removed and added again
 -- the latest number counts. Of each number N it has
@@ -20,14 +20,10 @@ local all_nodes = {}
 function nodes_of(flow)
   local its = all_nodes[flow]
   if not its then
-    its = { flow = flow, key = P .. 'nodes:' .. flow, by_number = {}, changed = {} }
+    its = { flow = flow, key = P .. 'nodes:' .. flow, by_number = {}, numbers = {}, changed = {} }
     all_nodes[flow] = its
   end
   return its
-end
-
-function number_in(its, queue, id)
-  return tonumber(call('HGET', its.key, 'i' .. queue .. ':' .. id) or nil)
 end
 
 local function read_nodes(its, numbers)
@@ -44,6 +40,28 @@ local function read_nodes(its, numbers)
       number = unknown[i], queue = queue, id = id, delay = delay, state = state, parents = parents, children = children,
     }
   end
+end
+
+-- Read the nodes of jobs, given as queue:id, together.
+function read_members(its, names)
+  for first = 1, #names, CHUNK do
+    local fields, unknown, numbers = {}, {}, {}
+    for i = first, math.min(first + CHUNK - 1, #names) do
+      if its.numbers[names[i]] == nil then unknown[#unknown + 1], fields[#fields + 1] = names[i], 'i' .. names[i] end
+    end
+    for i, number in ipairs(#fields > 0 and call('HMGET', its.key, unpack(fields)) or {}) do
+      its.numbers[unknown[i]] = number and tonumber(number)
+      if number then numbers[#numbers + 1] = tonumber(number) end
+    end
+    read_nodes(its, numbers)
+  end
+end
+
+-- The number of a job, nil where it is no node.
+function number_in(its, queue, id)
+  local name = queue .. ':' .. id
+  read_members(its, { name })
+  return its.numbers[name] or nil
 end
 
 function node_in(its, number)

@@ -25,7 +25,7 @@ its.is_stopped, its.is_changed = false, true
 local first, most, most_seen = 0, math.huge, math.huge
 if its.is_batch then first, most, most_seen = its.retry, limit, MOST_SEEN end
 local found, place, seen = members_from(its, first, 'FX', most, most_seen)
-for _, one in ipairs(found) do take_all_back(one[1], { { one[2], one[3] } }) end
+take_members_back(its, found)
 move_members(found, 'waiting', retry_job)
 if its.is_batch then its.retry = place end
 finish()
