@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from muskox.core.dedup import Dedup
 from muskox.core.errors import FlowClosed, OptionError
 from muskox.core.flows import FlowJob, FlowKind, FlowState, NewFlow
-from muskox.core.job import JobState, NewJob, Retention
+from muskox.core.job import JobState, NewJob, Options, Retention
 from muskox.core.life import Complete, Retry
+from muskox.core.limits import Limits
 from muskox.store.protocol import Selection
 from tests.store.flowing import complete, fail, fill, flow, node, record, run_all, runs, tally
 from tests.store.reading import BROKEN, figures, kinds, state
@@ -121,6 +123,24 @@ async def test_what_has_followed_never_follows_again(store):
     await store.remove(Selection("ends", ids=("done",)))
     await store.close_flow("batch")
     assert await followed(store) == []
+    assert await store.audit() == []
+
+
+async def test_what_follows_may_have_a_key_a_delay_and_a_dedup_key(store, clock):
+    first = NewJob("done", "ends", "tell", key="acme")
+    later = NewJob("over", "ends", "tell", key="acme", delay=60)
+    once = NewJob("once", "ends", "tell", options=Options(dedup=Dedup("news")))
+    await store.limit("ends", Limits(key_concurrency=1))
+    await fill(store, ["a"], more=False, completed=first, settled=later)
+    await fill(store, ["b"], id="other", more=False, completed=NewJob("next", "ends", "tell", key="acme"), settled=once)
+
+    assert sorted(await run_all(store)) == ["a", "b"]
+
+    assert await figures(store, "ends") == {"waiting": 2, "blocked": 1, "delayed": 1}
+    assert await store.audit() == []
+    clock.advance(61)
+    await store.promote()
+    assert sorted(await run_all(store, ["ends"])) == ["done", "next", "once", "over"]
     assert await store.audit() == []
 
 

@@ -250,6 +250,7 @@ DECLARE
     v_jobs text[];
     v_job text;
     v_plain text[];
+    v_new record;
     v_moves muskox.move[];
 BEGIN
     SELECT array_agg(w.job ORDER BY f.number, w.place) INTO v_jobs
@@ -276,24 +277,22 @@ BEGIN
     IF v_plain IS NULL THEN
         RETURN v_moves;
     END IF;
-    RETURN v_moves || (
-        SELECT p.moves
-        FROM (
-            SELECT array_agg(n.queue ORDER BY w.place) AS queues, array_agg(n.lane ORDER BY w.place) AS lanes,
-                   array_agg(n.id ORDER BY w.place) AS ids, array_agg(n.rank ORDER BY w.place) AS ranks,
-                   array_agg(n.delay ORDER BY w.place) AS delays, array_agg(n.attempts ORDER BY w.place) AS attempts,
-                   array_agg(n.stalls ORDER BY w.place) AS stalls, array_agg(n.options ORDER BY w.place) AS options,
-                   array_agg(n.data ORDER BY w.place) AS data, array_agg(n.key ORDER BY w.place) AS keys
-            FROM unnest(v_plain) WITH ORDINALITY AS w (job, place)
-            CROSS JOIN LATERAL json_to_record(w.job::json) AS n (
-                queue integer, lane integer, id text, rank integer, delay bigint, attempts integer, stalls integer,
-                options text, data text, key text)
-        ) AS n
-        CROSS JOIN LATERAL muskox.plant(
-            p_now, NULL, false, NULL, n.queues, n.lanes, n.ids, n.ranks, n.delays, n.attempts, n.stalls, n.options, n.data,
-            n.keys, NULL, NULL, NULL, NULL, NULL, NULL
-        ) AS p
-    );
+    SELECT array_agg(n.queue ORDER BY w.place) AS queues, array_agg(n.lane ORDER BY w.place) AS lanes,
+           array_agg(n.id ORDER BY w.place) AS ids, array_agg(n.rank ORDER BY w.place) AS ranks,
+           array_agg(n.delay ORDER BY w.place) AS delays, array_agg(n.attempts ORDER BY w.place) AS attempts,
+           array_agg(n.stalls ORDER BY w.place) AS stalls, array_agg(n.options ORDER BY w.place) AS options,
+           array_agg(n.data ORDER BY w.place) AS data, array_agg(n.key ORDER BY w.place) AS keys
+    INTO v_new
+    FROM unnest(v_plain) WITH ORDINALITY AS w (job, place)
+    CROSS JOIN LATERAL json_to_record(w.job::json) AS n (
+        queue integer, lane integer, id text, rank integer, delay bigint, attempts integer, stalls integer, options text,
+        data text, key text);
+    PERFORM muskox.lock_keys(v_new.queues, v_new.keys);
+    SELECT v_moves || p.moves INTO v_moves
+    FROM muskox.plant(
+        p_now, NULL, false, NULL, v_new.queues, v_new.lanes, v_new.ids, v_new.ranks, v_new.delays, v_new.attempts,
+        v_new.stalls, v_new.options, v_new.data, v_new.keys, NULL, NULL, NULL, NULL, NULL, NULL) AS p;
+    RETURN v_moves;
 END
 $$;
 
