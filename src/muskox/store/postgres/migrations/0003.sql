@@ -154,6 +154,24 @@ BEGIN
 END
 $$;
 
+-- The rows with which a claim ends: in so many microseconds more may be claimed from these queues.
+CREATE FUNCTION muskox.told_later(p_now bigint, p_queues integer[], p_moments bigint[])
+RETURNS TABLE (
+    at bigint, bell boolean, lane integer, place text, token bigint, rank integer, attempt integer, attempts integer,
+    stalls integer, releases integer, added bigint, started bigint, id text, options text, data text, progress text,
+    tied boolean, key text
+) LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT greatest(0, w.moment - p_now), false, NULL::integer, NULL::text, NULL::bigint, NULL::integer, NULL::integer,
+           NULL::integer, NULL::integer, NULL::integer, NULL::bigint, NULL::bigint, q.name, NULL::text, NULL::text,
+           NULL::text, NULL::boolean, NULL::text
+    FROM unnest(p_queues, p_moments) AS w (queue, moment) JOIN muskox.queues AS q ON q.id = w.queue;
+END
+$$;
+
 -- Move waiting jobs to active. p_queues, p_names (NULL: any) and p_stalls are what is wanted.
 -- A ticket that was used before gives what it gave, as far as that is still held. `bell`: somebody waits for events.
 -- Last come rows without a lane: so many microseconds (`at`) from now, more may be claimed from the queue named `id`.

@@ -237,7 +237,8 @@ BEGIN
         SELECT array_agg(h.queue), array_agg(h.moment) INTO queues, moments
         FROM (
             SELECT q.id AS queue, least(
-                       s.next, k.look_at, CASE WHEN v_busy OR s.sweep IS NOT NULL THEN now + 10000 END) AS moment
+                       s.next, CASE WHEN k.look_at IS NOT NULL THEN greatest(k.look_at, now + 10000) END,
+                       CASE WHEN v_busy OR s.sweep IS NOT NULL THEN now + 10000 END) AS moment
             FROM unnest(v_all) AS q (id)
             LEFT JOIN muskox.stand_limits(now, v_all) AS s ON s.queue = q.id
             LEFT JOIN LATERAL (
@@ -330,7 +331,8 @@ BEGIN
 END
 $$;
 
--- How the limits of queues stand: how many may start (NULL: any number), when more may, and whether a hold is over.
+-- How the limits of queues stand: how many may start (NULL: any number), when more may, and whether a hold is over. Where
+-- tokens come fast, what comes in ten milliseconds is waited for, if the bucket can hold twice as much.
 CREATE FUNCTION muskox.stand_limits(p_now bigint, p_queues integer[])
 RETURNS TABLE (queue integer, concurrency integer, may integer, next bigint, sweep text, over boolean) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
@@ -342,7 +344,8 @@ BEGIN
            CASE WHEN l.held_until > p_now THEN 0 ELSE least(l.concurrency - l.active, t.tokens) END,
            CASE
                WHEN l.held_until > p_now THEN l.held_until
-               WHEN t.tokens <= 0 AND (l.active < l.concurrency) IS NOT FALSE THEN ceil(b.empty + l.gap)::bigint
+               WHEN t.tokens <= 0 AND (l.active < l.concurrency) IS NOT FALSE THEN
+                   ceil(b.empty + greatest(1, least(l.size / 2, floor(10000 / l.gap))) * l.gap)::bigint
            END, l.sweep, l.held_until <= p_now
     FROM unnest(p_queues) AS q (id) JOIN muskox.limits AS l ON l.queue = q.id
     CROSS JOIN LATERAL (
@@ -376,23 +379,5 @@ BEGIN
         empty = greatest(CASE WHEN l.empty > p_now THEN p_now ELSE l.empty END, p_now - l.size * l.gap) + t.jobs * l.gap
     FROM (SELECT u.queue, count(*) AS jobs FROM unnest(p_queues) AS u (queue) GROUP BY u.queue) AS t
     WHERE l.queue = t.queue AND (l.concurrency IS NOT NULL OR l.gap IS NOT NULL);
-END
-$$;
-
--- The rows with which a claim ends: in so many microseconds more may be claimed from these queues.
-CREATE FUNCTION muskox.told_later(p_now bigint, p_queues integer[], p_moments bigint[])
-RETURNS TABLE (
-    at bigint, bell boolean, lane integer, place text, token bigint, rank integer, attempt integer, attempts integer,
-    stalls integer, releases integer, added bigint, started bigint, id text, options text, data text, progress text,
-    tied boolean, key text
-) LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off AS $$
-#variable_conflict use_column
-BEGIN
-    RETURN QUERY
-    SELECT greatest(0, w.moment - p_now), false, NULL::integer, NULL::text, NULL::bigint, NULL::integer, NULL::integer,
-           NULL::integer, NULL::integer, NULL::integer, NULL::bigint, NULL::bigint, q.name, NULL::text, NULL::text,
-           NULL::text, NULL::boolean, NULL::text
-    FROM unnest(p_queues, p_moments) AS w (queue, moment) JOIN muskox.queues AS q ON q.id = w.queue;
 END
 $$;
