@@ -1,4 +1,4 @@
-"""What the processes of `test_dedup.py` run: `python -m tests.store.process_dedup VERB URL …`."""
+"""What the processes of `test_dedup.py` and `test_bounded.py` run: `python -m tests.store.process_dedup VERB URL …`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import sys
 
 from muskox.core.dedup import Dedup
+from muskox.core.errors import QueueFull
 from muskox.core.job import NewJob, Options
 from muskox.core.life import Complete
 from muskox.runtime.world import RealWorld
@@ -47,10 +48,20 @@ async def drain(store: Store, turns: str) -> None:
         await store.wait(["files"], seconds=0.02)
 
 
+async def fill(store: Store, prefix: str, count: str) -> None:
+    """Add one by one into a queue that may be full."""
+    for number in range(int(count)):
+        try:
+            await store.add([NewJob(f"{prefix}-{number}", "files", "resize")])
+            say("stored", prefix, number)
+        except QueueFull:
+            say("refused", prefix, number)
+
+
 async def main(verb: str, url: str, *rest: str) -> None:
     store = open_store(url, RealWorld())
     await store.open()
-    await {"add": add, "keep": keep, "drain": drain}[verb](store, *rest)
+    await {"add": add, "keep": keep, "drain": drain, "fill": fill}[verb](store, *rest)
     await store.close()
 
 

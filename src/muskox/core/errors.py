@@ -131,9 +131,12 @@ class Duplicate(MuskoxError):
 
 
 class QueueFull(MuskoxError):
-    """As many jobs wait in the queue as its `max_waiting` allows; nothing was added."""
+    """As many jobs wait in the queue as its `max_waiting` allows; nothing was added.
 
-    def __init__(self, queue: str, most: int, waiting: int, wanted: int) -> None:
+    `may_wait`: the queue says that who adds shall wait for room, so that saying it again may do.
+    """
+
+    def __init__(self, queue: str, most: int, waiting: int, wanted: int, *, may_wait: bool = False) -> None:
         super().__init__(
             f"queue {queue!r} holds {waiting} waiting jobs and takes {most} at most, so {wanted} more were refused and "
             "nothing was added; add fewer, let more workers run, or raise max_waiting"
@@ -142,6 +145,7 @@ class QueueFull(MuskoxError):
         self.most = most
         self.waiting = waiting
         self.wanted = wanted
+        self.may_wait = may_wait
 
 
 class LeaseLost(MuskoxError):

@@ -26,6 +26,7 @@ __all__ = [
     "pause",
     "promote",
     "publish",
+    "remove_rows",
     "remove_selected",
     "retry",
     "retry_rows",
@@ -83,7 +84,11 @@ def remove_selected(tx: Tx, selection: Selection) -> int:
     """Delete selected jobs; active ones only by their ids or when their state was asked for."""
     if selection.ids is None and not selection.states:
         selection = _in_states(selection, [state for state in JobState if state is not JobState.ACTIVE])
-    found = matching(tx, selection)
+    return remove_rows(tx, selection.queue, matching(tx, selection))
+
+
+def remove_rows(tx: Tx, queue: str, found: list[Row]) -> int:
+    """`remove_selected` for jobs of a queue that are there."""
     seqs = [row[0] for row in found]
     dedup.end_windows(tx, seqs)
     members = endings.note_removed(tx, seqs)
@@ -92,7 +97,7 @@ def remove_selected(tx: Tx, selection: Selection) -> int:
     _tell(tx, found, "removed", None)
     _wake(tx, found)
     endings.resolve(tx, members, removed=True)
-    dedup.ended(tx, {selection.queue: [row[1] for row in found]})
+    dedup.ended(tx, {queue: [row[1] for row in found]})
     return len(found)
 
 

@@ -8,6 +8,22 @@ INSERT INTO muskox_limits (queue, limits, declared)
 VALUES (:queue, :limits, :declared)
 ON CONFLICT (queue) DO UPDATE SET limits = excluded.limits, declared = excluded.declared;
 
+-- name: mark_bounded
+UPDATE muskox_meta SET bounded = EXISTS (
+    SELECT 1 FROM muskox_limits WHERE json_extract(limits, '$.max_waiting') IS NOT NULL);
+
+-- name: in_queue
+-- How many jobs wait in a queue, those behind them that are blocked included.
+SELECT COALESCE(sum(waiting + blocked), 0) FROM muskox_lanes WHERE queue = :queue;
+
+-- name: first_to_go
+-- The jobs that are dropped first from a queue that is full; there are no more than it may hold.
+SELECT seq, id, lane, state, attempt
+FROM muskox_jobs
+WHERE lane IN (SELECT id FROM muskox_lanes WHERE queue = :queue) AND state = 0
+ORDER BY priority, arrival, seq
+LIMIT :limit;
+
 -- name: take_rate
 UPDATE muskox_limits SET empty = :empty WHERE queue = :queue;
 

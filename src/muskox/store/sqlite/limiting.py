@@ -51,6 +51,7 @@ def limit(tx: Tx, queue: str, limits: Limits, declared: bool) -> bool:
     new = _encode(limits).decode()
     tx.execute("put_limits", {"queue": number, "limits": new, "declared": new if declared else last})
     tx.execute("mark_limited", {"queue": number, "mark": HAS_LIMITS})
+    tx.execute("mark_bounded")
     changed = keys.read_limits(said) != limits
     if changed:
         tx.execute("look_at_all", {"queue": number, "now": tx.now})

@@ -5,14 +5,14 @@
 -- name: read_meta
 -- And of the latest job its row, and the moment that it was given.
 SELECT token, clock, event, turn, told, (SELECT max(seq) FROM muskox_jobs),
-       (SELECT added FROM muskox_jobs WHERE seq = (SELECT max(seq) FROM muskox_jobs))
+       (SELECT added FROM muskox_jobs WHERE seq = (SELECT max(seq) FROM muskox_jobs)), bounded
 FROM muskox_meta;
 
 -- name: lock_meta
 -- Takes the write lock on somebody else's connection before anything is read.
 UPDATE muskox_meta SET clock = max(clock, :now)
 RETURNING token, clock, event, turn, told, (SELECT max(seq) FROM muskox_jobs),
-    (SELECT added FROM muskox_jobs WHERE seq = (SELECT max(seq) FROM muskox_jobs));
+    (SELECT added FROM muskox_jobs WHERE seq = (SELECT max(seq) FROM muskox_jobs)), bounded;
 
 -- name: write_meta
 UPDATE muskox_meta

@@ -45,7 +45,7 @@ from muskox.store.protocol import (
 )
 from muskox.store.sqlite import (
     adding,
-    dedup,
+    bounds,
     flows,
     hand,
     limiting,
@@ -137,14 +137,14 @@ class SqliteStore:
 
     async def add(self, jobs: Sequence[NewJob], *, within: Any = None) -> list[Added]:
         if within is not None:
-            return await self._within_async(partial(dedup.add, given=jobs), within)
+            return await self._within_async(partial(bounds.add, jobs=jobs), within)
         lone = 0 < len(jobs) <= LONE and not are_any(jobs) and all(job.key is None for job in jobs)
-        if lone and (added := self._writer.run_here(partial(adding.store, jobs=jobs))) is not None:
+        if lone and (added := self._writer.run_here(partial(bounds.add_lone, jobs=jobs))) is not None:
             return added
-        return await self._writer.run(partial(dedup.add, given=jobs))
+        return await self._writer.run(partial(bounds.add, jobs=jobs))
 
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
-        return self._within(partial(dedup.add, given=jobs), connection)
+        return self._within(partial(bounds.add, jobs=jobs), connection)
 
     def _within(self, step: Callable[[Tx], T], connection: Any) -> T:
         try:

@@ -57,6 +57,7 @@ class Tx:
         "_records",
         "_world",
         "behind",
+        "bounded",
         "db",
         "event",
         "known",
@@ -83,6 +84,8 @@ class Tx:
         """`told_to`: the row up to which jobs are told of and counted; see `adding.py`."""
         self.behind = False
         """Whether there are jobs of which was not told when the transaction began."""
+        self.bounded = False
+        """Whether there are queues that bound how many jobs wait in them."""
         self.woken: set[str] = set()
         """The queues in which jobs began to wait."""
         self.told = False
@@ -107,7 +110,8 @@ class Tx:
 
     def _understand(self, found: tuple[Any, ...]) -> int:
         """Take over what was read; returns the latest moment that was given."""
-        self.token, clock, self.event, self.turn, self.told_to, latest, added = self._read = found
+        self.token, clock, self.event, self.turn, self.told_to, latest, added, bounded = self._read = found
+        self.bounded = bool(bounded)
         self.behind = (latest or 0) > self.told_to
         self.told_to = min(self.told_to, latest or 0)  # the number of a deleted row is given again
         return max(clock, added) if self.behind else int(clock)

@@ -11,7 +11,9 @@ CREATE TABLE muskox_meta (
     token INTEGER NOT NULL,
     clock INTEGER NOT NULL,
     event INTEGER NOT NULL,
-    turn INTEGER NOT NULL
+    turn INTEGER NOT NULL,
+    -- Whether there are queues that bound how many jobs wait in them.
+    bounded INTEGER NOT NULL DEFAULT 0
 );
 INSERT INTO muskox_meta (one, token, clock, event, turn) VALUES (1, 0, 0, 1, 0);
 
