@@ -181,7 +181,7 @@ async def test_a_bound_may_be_changed_and_taken_away(store):
     await store.add([new(number) for number in range(10)])
     await store.limit("files", Limits(max_waiting=5))
 
-    with pytest.raises(QueueFull, match="holds 12 .* takes 5"):
+    with pytest.raises(QueueFull, match=r"holds 12 .* takes 5"):
         await store.add([new("c")])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from muskox.core.dedup import Dedup
-from muskox.core.errors import Duplicate
+from muskox.core.errors import Duplicate, QueueFull
 from muskox.core.job import Lease, NewJob
 from muskox.core.life import Complete, Fail, Settlement
 from muskox.core.twins import fold, gone
@@ -43,7 +43,10 @@ class Adding:
         self.asked = [group for group, _ in found], [its for _, its in found]
 
     def answers(self, said: Sequence[Any]) -> list[Added]:
-        """What became of the jobs; raises `Duplicate` when one was refused."""
+        """What became of the jobs; raises `Duplicate` when one was refused, `QueueFull` when they do not fit."""
+        if said[0] == -1:
+            _, queue, most, waiting, wanted, may_wait = said
+            raise QueueFull(queue.decode(), most, waiting, wanted, may_wait=bool(may_wait))
         now, refused, holder, held, others = said
         if refused:
             job = self._jobs[refused - 1]

@@ -104,11 +104,16 @@ class RedisStore(LimitSteps, FlowSteps):
             outside()
         if not jobs:
             return []
-        if are_any(jobs):
-            adding = dedup.Adding(jobs)
-            return adding.answers(await self._lasting_step("add_once", adding.asked))
-        asked = groups(jobs)
-        return added(jobs, await self._lasting_step("add+" if any(group[-1] for group in asked) else "add", asked))
+        if not are_any(jobs):
+            asked = groups(jobs)
+            answer = await self._lasting_step("add+" if any(group[-1] for group in asked) else "add", asked)
+            if answer != 0:
+                return added(jobs, answer)
+        adding = dedup.Adding(jobs)
+        if are_any(jobs) and (answer := await self._lasting_step("add_once", adding.asked)) != 0:
+            return adding.answers(answer)
+        # There is a bound to how many jobs wait in one of the queues.
+        return adding.answers(await self._lasting_step("add_bounded", adding.asked))
 
     def add_within(self, jobs: Sequence[NewJob], connection: Any) -> list[Added]:
         outside()
@@ -171,7 +176,10 @@ class RedisStore(LimitSteps, FlowSteps):
 
     async def promote(self, selection: Selection | None = None, *, limit: int = 1000) -> int:
         if selection is None:
-            return int(await self._step("promote_due", (limit,)))
+            moved, is_late = await self._step("promote_due", (limit,))
+            if is_late:
+                await self._step("expire", (limit,))
+            return int(moved)
         return await self._move("promote", selection)
 
     async def recover(self, *, limit: int = 1000) -> list[Recovered]:

@@ -1,20 +1,10 @@
--- promote_due.lua · let due jobs wait; they arrive at the moment they were due. Also lets in those of keys that may,
---                   and fails those that had to be begun by now
+-- promote_due.lua · let due jobs wait; they arrive at the moment they were due. Also lets in those of keys that may
 -- needs  records
--- needs  lines
--- needs  leases
 -- needs  buckets
 -- needs  keyed
 -- needs  ties
--- needs  adding
--- needs  adding_tied
--- needs  dedup
--- needs  nodes
--- needs  flowing
--- needs  moving
--- needs  expiry
 -- ASKED  how many at most
--- RETURNS  how many
+-- RETURNS  how many, and 1 when there are jobs whose time to begin is over, see expire.lua
 -- May run without memory to spare.
 
 begin()
@@ -65,9 +55,10 @@ if limited then
     look_at_keys(queue, call('HGET', LIMITS, queue .. ':walk'))
   end
 end
-local looked = 0
+local is_late = 0
 for _, queue in ipairs(call('ZRANGE', P .. 'queues', 0, -1)) do
-  if looked < limit then looked = looked + expire_jobs(queue, limit - looked) end
+  local over = call('ZRANGEBYSCORE', P .. 'expires:' .. queue, '-inf', format('(%.0f', now), 'LIMIT', 0, 1)
+  if over[1] then is_late = 1 end
 end
-if moved > 0 or looked > 0 or ring_list[1] then finish() end
-return moved
+if moved > 0 or ring_list[1] then finish() end
+return { moved, is_late }
