@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from enum import Enum
 
+import msgspec
 import psycopg
 
 from muskox.core.errors import (
+    MuskoxError,
+    QueueFull,
     StoreCorrupt,
     StoreError,
     StoreFull,
@@ -20,6 +23,10 @@ from muskox.core.errors import (
 from muskox.store.postgres.location import Location
 
 __all__ = ["Remedy", "remedy", "translate"]
+
+
+FULL = "MX010"
+"""The state of the error that `keep_bounds` raises; see migrations/0018.sql."""
 
 
 class Remedy(Enum):
@@ -80,8 +87,10 @@ def remedy(error: BaseException) -> Remedy:
     return _meaning(error)[1] if isinstance(error, psycopg.Error) else Remedy.NONE
 
 
-def translate(error: psycopg.Error, location: Location) -> StoreError:
+def translate(error: psycopg.Error, location: Location) -> MuskoxError:
     """The error in our words, to be raised from the driver's own."""
+    if error.sqlstate == FULL:
+        return QueueFull(**msgspec.json.decode(error.diag.message_primary or "{}"))
     kind, _, hint = _meaning(error)
     state = f" ({error.sqlstate})" if error.sqlstate else ""
     said = str(error).strip().partition("\n")[0] or type(error).__name__

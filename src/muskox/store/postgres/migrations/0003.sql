@@ -78,6 +78,7 @@ BEGIN
         INSERT INTO muskox.pending (event, size, moved) SELECT id, size, 0 FROM told;
     END IF;
 
+    PERFORM muskox.keep_bounds(v_now, p_queues, p_ids);
     at := v_now;
     IF v_new IS NOT NULL THEN
         known := ARRAY(SELECT place FROM generate_series(1, cardinality(p_ids)) AS place WHERE place <> ALL (v_new));
@@ -94,7 +95,7 @@ END
 $$;
 
 -- Store jobs that are alike, as most are that are added together, and all new: what `add` does in fewer steps. Returns
--- the moment and the bells to ring, as JSON; NULL when one of them is known and nothing was done. Fails when one of
+-- the moment and the bells to ring, as JSON; NULL when one of them is known, or their queue has a bound, and nothing was done. Fails when one of
 -- several is twice among them, or is added by somebody else in this very moment.
 CREATE FUNCTION muskox.add_alike(
     p_now bigint, p_level text, p_queue integer, p_lane integer, p_rank integer, p_delay bigint, p_attempts integer,
@@ -109,12 +110,18 @@ DECLARE
     v_due bigint;
     v_known bigint;
     v_awaited boolean;
+    v_bounded boolean;
     v_event bigint;
 BEGIN
     IF p_level <> '' THEN
         PERFORM set_config('synchronous_commit', p_level, true);
     END IF;
-    SELECT last_value, EXISTS (SELECT FROM muskox.waits) INTO v_known, v_awaited FROM muskox.clock;
+    SELECT last_value, EXISTS (SELECT FROM muskox.waits), EXISTS (SELECT FROM muskox.capacities AS b WHERE b.queue = p_queue)
+    INTO v_known, v_awaited, v_bounded
+    FROM muskox.clock;
+    IF v_bounded THEN
+        RETURN NULL;
+    END IF;
     IF v_now NOT BETWEEN v_known AND v_known + 1000000 THEN
         v_now := muskox.tick(p_now, true);
     END IF;

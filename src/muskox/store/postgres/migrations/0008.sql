@@ -179,6 +179,8 @@ DECLARE
     v_jobs record;
     v_runs record;
 BEGIN
+    -- Moments of schedules are never refused.
+    PERFORM muskox.overfill(true);
     PERFORM muskox.relax(p_level);
     PERFORM muskox.lift_tokens(v_now);
     FOR v_one IN

@@ -325,7 +325,9 @@ BEGIN
         CONTINUE WHEN v_one.later IS NULL OR EXISTS (
             SELECT FROM muskox.jobs AS j WHERE j.queue = v_one.queue AND j.id = v_one.job AND j.state <= 3);
         DELETE FROM muskox.dedups AS d WHERE d.queue = v_one.queue AND d.key = v_one.key;
+        PERFORM muskox.overfill(true);
         PERFORM muskox.add_once(p_now, '', false, json_build_array(v_one.later::json), NULL);
+        PERFORM muskox.overfill(false);
         v_queues := v_queues || v_one.queue;
     END LOOP;
     RETURN v_queues;

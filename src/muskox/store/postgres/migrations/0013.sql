@@ -68,6 +68,7 @@ BEGIN
     IF v_tied IS NOT NULL THEN
         SELECT f.opened INTO v_opened FROM muskox.follow(v_now, v_tied) AS f;
     END IF;
+    PERFORM muskox.keep_bounds(v_now, p_queues, p_ids);
     at := v_now;
     SELECT array_agg(one.state ORDER BY one.place), array_agg(one.place ORDER BY one.place) FILTER (WHERE one.state IS NULL)
     INTO states, known
@@ -200,6 +201,7 @@ BEGIN
         UPDATE muskox.queues AS q
         SET limited = p_concurrency IS NOT NULL OR p_gap IS NOT NULL OR v_old.held_until IS NOT NULL
         WHERE q.id = v_queue;
+        PERFORM muskox.put_bound(v_queue, p_record);
         bells := muskox.awaited(ARRAY[v_queue]);
     END IF;
     RETURN NEXT;
