@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
@@ -22,6 +23,7 @@ from muskox.core.events import Event, check_kind
 from muskox.core.job import Job, NewJob, Retention, check_id, check_queue_name
 from muskox.core.seam import World
 from muskox.explaining import Explanation, explain_anywhere
+from muskox.filling import PATIENCE, add_patiently
 from muskox.limiting import LimitOptions, read_limits
 from muskox.moving import ENDED, UNENDED, Moved, move
 from muskox.processors import AppQueue, Processor, include
@@ -145,13 +147,18 @@ class Muskox(Timed):
 
     # --- adding ------------------------------------------------------------------
 
-    async def add_many(self, jobs: Iterable[NewJob]) -> list[Job]:
-        """Store jobs of any queues, made by their `new`: all or none, in one round trip, in that order."""
+    async def add_many(self, jobs: Iterable[NewJob], *, patience: float | timedelta = PATIENCE) -> list[Job]:
+        """Store jobs of any queues, made by their `new`: all or none, in one round trip, in that order.
+
+        `patience` is for how many seconds it waits for room where a queue is full and says so.
+        """
         new = list(jobs)
         strange = [job for job in new if not isinstance(job, NewJob)]
         if strange:
             raise OptionError(f"add_many takes jobs that were made by a queue's new(), not {type(strange[0]).__name__}")
-        return [added.job for added in await (await self.store()).add(new)] if new else []
+        return (
+            [added.job for added in await add_patiently(await self.store(), self.world, new, patience)] if new else []
+        )
 
     def batch(self, id: str | None = None, *, completed: NewJob | None = None, settled: NewJob | None = None) -> Batch:
         """A batch to be filled piece by piece: `async with ox.batch("newsletter-7") as batch: …`.

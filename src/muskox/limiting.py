@@ -9,13 +9,13 @@ from __future__ import annotations
 import builtins
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
 import msgspec
 
 from muskox.core.errors import OptionError
 from muskox.core.job import LONGEST_DELAY, check_key, seconds
-from muskox.core.limits import Limits, Rate
+from muskox.core.limits import Limits, Rate, WhenFull
 from muskox.store.protocol import KeyState, QueueLimits, Store
 
 __all__ = ["KeyOptions", "LimitOptions", "Limiting", "read_limits"]
@@ -26,12 +26,16 @@ class LimitOptions(TypedDict, total=False):
 
     `rate` and `concurrency` hold for the queue as a whole, over all workers: how many of its jobs start in some time,
     and run at once. `key_rate` and `key_concurrency` hold for the jobs of each key that has nothing of its own.
+    `max_waiting` is how many jobs may wait, blocked ones included, and `when_full` what becomes of more: "reject" (the
+    default), "drop-oldest", or "wait" for room.
     """
 
     rate: Rate | None
     concurrency: int | None
     key_rate: Rate | None
     key_concurrency: int | None
+    max_waiting: int | None
+    when_full: WhenFull | Literal["reject", "drop-oldest", "wait"]
 
 
 class KeyOptions(TypedDict, total=False):
@@ -106,7 +110,17 @@ class Limiting:
 def read_limits(given: LimitOptions, before: Limits | None = None) -> Limits:
     """What holds after `given` has been said of a queue that had the limits `before`."""
     _check_names(given.keys(), LimitOptions.__annotations__.keys(), "a queue")
-    return msgspec.structs.replace(before or Limits(), **given)
+    said: dict[str, Any] = {**given}
+    if "when_full" in said:
+        said["when_full"] = _when_full(said["when_full"])
+    return msgspec.structs.replace(before or Limits(), **said)
+
+
+def _when_full(said: Any) -> WhenFull:
+    try:
+        return WhenFull(said)
+    except ValueError:
+        raise OptionError(f"when_full must be one of {', '.join(WhenFull)}, not {said!r}") from None
 
 
 def _check_names(given: AbstractSet[str], known: AbstractSet[str], whose: str) -> None:

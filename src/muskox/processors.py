@@ -84,6 +84,10 @@ class BoundOptions(AddOptions, total=False):
     """What may be said to `BoundProcessor.options`: what `Queue.add` takes."""
 
     within: Any
+    patience: float | timedelta
+
+
+_HOW = BoundOptions.__annotations__.keys() - AddOptions.__annotations__.keys()
 
 
 class Decorate(Protocol):
@@ -142,12 +146,12 @@ class BoundProcessor(Generic[P, R]):
 
     async def add(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """Add a job with these arguments as its data; raises `DataError` when they do not fit the annotations."""
-        [job] = await self.queue.add_many([self.new(*args, **kwargs)], within=self._options.get("within"))
+        [job] = await self.queue.add_many([self.new(*args, **kwargs)], **self._how)
         return job
 
     def add_sync(self, *args: P.args, **kwargs: P.kwargs) -> Job:
         """`add` for blocking code."""
-        [job] = self.queue.sync.add_many([self.new(*args, **kwargs)], within=self._options.get("within"))
+        [job] = self.queue.sync.add_many([self.new(*args, **kwargs)], **self._how)
         return job
 
     def new(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
@@ -157,9 +161,12 @@ class BoundProcessor(Generic[P, R]):
         return job
 
     def _said(self) -> AddOptions:
-        said = self._options.copy()
-        said.pop("within", None)
-        return cast(AddOptions, said)
+        return cast(AddOptions, {name: said for name, said in self._options.items() if name not in _HOW})
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        """What was said of the adding, and not of the job."""
+        return {name: said for name, said in self._options.items() if name in _HOW}
 
 
 class AppQueue(Queue):

@@ -30,6 +30,7 @@ from muskox.core.job import (
 from muskox.core.life import check_move
 from muskox.core.seam import World
 from muskox.explaining import Explanation, explain, missing
+from muskox.filling import PATIENCE, add_patiently
 from muskox.limiting import Limiting
 from muskox.store.protocol import Found, LogLine, QueueCounts, Selection, Store
 from muskox.watch import follow, wait_for_result
@@ -129,7 +130,15 @@ class Queue(Limiting):
             key=options.get("key"),
         )
 
-    async def add(self, name: str, data: Any = None, *, within: Any = None, **options: Unpack[AddOptions]) -> Job:
+    async def add(
+        self,
+        name: str,
+        data: Any = None,
+        *,
+        within: Any = None,
+        patience: float | timedelta = PATIENCE,
+        **options: Unpack[AddOptions],
+    ) -> Job:
         """Store a job and return it, waiting or delayed.
 
         `data` is anything JSON holds. Options: `id` (a known one adds nothing and returns the stored job),
@@ -138,19 +147,22 @@ class Queue(Limiting):
         after its end; 0 removes it at once), `expires_in` (seconds from now within which it must begin, else it
         fails), `dedup` (a `Dedup`, or its key alone: at most one such job at a time, see there), `key` (text that
         groups it with others for the queue's limits per key; keys take turns). What is left out follows the processor's
-        declaration. `within` is an open connection or session on the
-        store's database, in whose transaction the job is added.
-        Raises `OptionError` and `DataError`; the store's errors leave open whether the job was stored, and
-        adding it again with the same id is safe.
+        declaration. `within` is an open connection or session on the store's database, in whose transaction it is.
+        Raises `OptionError`, `DataError`, and `QueueFull` where `max_waiting` jobs wait already, after `patience`
+        seconds where the queue says to wait; the store's errors leave open whether it was stored: repeat it with its id.
         """
-        [job] = await self.add_many([self.new(name, data, **options)], within=within)
+        [job] = await self.add_many([self.new(name, data, **options)], within=within, patience=patience)
         return job
 
-    async def add_many(self, items: Iterable[Item], *, within: Any = None) -> list[Job]:
-        """Store all of the jobs or none, in one round trip; returns them in their order."""
+    async def add_many(
+        self, items: Iterable[Item], *, within: Any = None, patience: float | timedelta = PATIENCE
+    ) -> list[Job]:
+        """Store all of the jobs or none, in one round trip; returns them in their order. See `add` for the rest."""
         jobs = self.prepare(items)
-        store = await self._open() if within is None else self._store_within()
-        return [added.job for added in await store.add(jobs, within=within)] if jobs else []
+        if within is not None:
+            return [added.job for added in await self._store_within().add(jobs, within=within)] if jobs else []
+        store = await self._open()
+        return [added.job for added in await add_patiently(store, self._world, jobs, patience)] if jobs else []
 
     def add_within(self, jobs: list[NewJob], connection: Any) -> list[Job]:
         """`add_many` with `within`, for jobs that were prepared: in the caller's thread and transaction."""

@@ -9,6 +9,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterable, Iterator
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, Unpack
 
@@ -16,6 +17,7 @@ from muskox.batch import Batch
 from muskox.core.errors import MuskoxError
 from muskox.core.events import Event
 from muskox.core.job import Job
+from muskox.filling import PATIENCE
 from muskox.flows import Flow, Flows
 from muskox.queue import AddOptions, Item, Queue
 from muskox.schedules import Schedules
@@ -121,16 +123,26 @@ def blocking(
 class SyncQueue(Blocking[Queue]):
     """The verbs of a queue for blocking code: `queue.sync.add(…)`."""
 
-    def add(self, name: str, data: Any = None, *, within: Any = None, **options: Unpack[AddOptions]) -> Job:
+    def add(
+        self,
+        name: str,
+        data: Any = None,
+        *,
+        within: Any = None,
+        patience: float | timedelta = PATIENCE,
+        **options: Unpack[AddOptions],
+    ) -> Job:
         """Store a job and return it; see `Queue.add`. With `within`, in the caller's thread and transaction."""
-        [job] = self.add_many([self.inner.new(name, data, **options)], within=within)
+        [job] = self.add_many([self.inner.new(name, data, **options)], within=within, patience=patience)
         return job
 
-    def add_many(self, items: Iterable[Item], *, within: Any = None) -> list[Job]:
+    def add_many(
+        self, items: Iterable[Item], *, within: Any = None, patience: float | timedelta = PATIENCE
+    ) -> list[Job]:
         """Store all of the jobs or none; see `Queue.add_many`."""
         jobs = self.inner.prepare(items)
         if within is None:
-            return self.bridge.run(self.inner.add_many(jobs))
+            return self.bridge.run(self.inner.add_many(jobs, patience=patience))
         return self.inner.add_within(jobs, within)
 
     get = blocking(Queue.get)
