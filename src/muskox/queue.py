@@ -149,7 +149,7 @@ class Queue(Limiting):
         groups it with others for the queue's limits per key; keys take turns). What is left out follows the processor's
         declaration. `within` is an open connection or session on the store's database, in whose transaction it is.
         Raises `OptionError`, `DataError`, and `QueueFull` where `max_waiting` jobs wait already, after `patience`
-        seconds where the queue says to wait; the store's errors leave open whether it was stored: repeat it with its id.
+        seconds where the queue says to wait; the store's errors leave open whether it is stored: repeat it with its id.
         """
         [job] = await self.add_many([self.new(name, data, **options)], within=within, patience=patience)
         return job
