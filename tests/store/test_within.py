@@ -10,10 +10,12 @@ from sqlalchemy.orm import sessionmaker
 
 from muskox.core.dedup import Dedup
 from muskox.core.errors import Duplicate, OptionError
+from muskox.core.flows import NewFlow
 from muskox.core.job import JobState, NewJob, Options
 from muskox.core.life import Complete
 from muskox.store.protocol import Want
 from tests import engines
+from tests.store.flowing import node, record, run_all
 from tests.store.reading import events, everything, figures, kinds, one, state
 
 LIMIT = 10
@@ -240,4 +242,60 @@ async def test_what_is_remembered_is_added_within_the_transaction_that_ends_the_
         store.settle_within([Complete(job.lease)], tx)
 
     assert await figures(store) == {"completed": 1, "waiting": 1}
+    assert await store.audit() == []
+
+
+# --- flows -------------------------------------------------------------------------------
+
+
+async def test_a_flow_is_committed_with_the_callers_rows(store, engine, transaction):
+    with transaction() as tx:
+        insert(tx)
+        added = store.grow_within(NewFlow("flow"), [node("a"), node("b", ["a"])], tx)
+        assert [answer.job.state for answer in added] == [JobState.WAITING, JobState.BLOCKED]
+
+    assert (users(engine), await figures(store)) == (1, {"waiting": 1, "blocked": 1})
+    assert (await record(store)).total == 2
+    assert await store.audit() == []
+    assert await run_all(store) == ["a", "b"]
+
+
+async def test_rolled_back_the_flow_never_existed(store, engine, transaction):
+    before = await everything(store)
+
+    with pytest.raises(Rollback), transaction() as tx:  # noqa: PT012 - the block is what is undone
+        insert(tx)
+        store.grow_within(NewFlow("flow"), [node("a"), node("b", ["a"])], tx)
+        raise Rollback
+
+    assert (users(engine), await everything(store)) == (0, before)
+    assert (await store.flows()).flows == []
+    assert await store.audit() == []
+
+
+async def test_a_flow_that_is_refused_leaves_the_transaction_as_it_was(store, engine, transaction):
+    with transaction() as tx:
+        insert(tx)
+        with pytest.raises(OptionError, match="which is not in"):
+            store.grow_within(NewFlow("flow"), [node("a"), node("b", ["nobody"])], tx)
+
+    assert users(engine) == 1
+    assert (await store.flows()).flows == []
+    assert await store.get("files", ["a"]) == [None]
+    assert await store.audit() == []
+
+
+async def test_children_of_a_job_that_is_completed_in_a_transaction_wait_when_it_is_committed(store, engine):
+    await store.grow(NewFlow("flow"), [node("a"), node("b", ["a"])])
+    [run] = await store.claim([Want("files")], limit=1, worker="w", lease=3600)
+
+    with pytest.raises(Rollback), engine.begin() as tx:  # noqa: PT012 - the block is what is undone
+        assert store.settle_within([Complete(run.lease, "5")], tx) == []
+        raise Rollback
+    assert await state(store, "b") is JobState.BLOCKED
+    with engine.begin() as tx:
+        assert store.settle_within([Complete(run.lease, "5")], tx) == []
+
+    assert await state(store, "b") is JobState.WAITING
+    assert [parent.result for parent in await store.parents("files", "b")] == [5]
     assert await store.audit() == []

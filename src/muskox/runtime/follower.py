@@ -15,7 +15,7 @@ from muskox.store.protocol import Store
 __all__ = ["OUTSIDE", "Follower", "follows"]
 
 OUTSIDE = frozenset(
-    {"waiting", "delayed", "progress", "updated", "cancelled", "removed", "paused", "resumed", "drained"}
+    {"waiting", "delayed", "blocked", "progress", "updated", "cancelled", "removed", "paused", "resumed", "drained"}
 )
 """The kinds of event that do not come from a run of this worker, or not only."""
 
