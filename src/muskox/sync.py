@@ -27,6 +27,7 @@ __all__ = ["AppFlows", "Bridge", "SyncBatch", "SyncFlows", "SyncQueue", "SyncSch
 P = ParamSpec("P")
 T = TypeVar("T")
 Q = TypeVar("Q")
+Q_co = TypeVar("Q_co", covariant=True)
 
 
 class Bridge:
@@ -99,10 +100,10 @@ class Bridge:
             runner.get_loop().run_forever()
 
 
-class Blocking(Generic[Q]):
+class Blocking(Generic[Q_co]):
     """Something with async verbs, `inner`, and the bridge over which they are called."""
 
-    def __init__(self, inner: Q, bridge: Bridge) -> None:
+    def __init__(self, inner: Q_co, bridge: Bridge) -> None:
         self.inner = inner
         self.bridge = bridge
 

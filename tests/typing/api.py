@@ -29,6 +29,7 @@ from muskox import (
     InFlow,
     Job,
     JobState,
+    KeyState,
     LogLine,
     Muskox,
     NewJob,
@@ -36,6 +37,9 @@ from muskox import (
     Processor,
     Queue,
     QueueCounts,
+    QueueLimits,
+    Rate,
+    RateLimited,
     Scheduled,
     SyncActiveJob,
     WorkerRecord,
@@ -54,6 +58,21 @@ from muskox.testing import FakeWorld, FlakyStore, run_jobs, run_jobs_sync
 ox = Muskox("sqlite://:memory:", world=FakeWorld())
 emails = ox.queue("email")
 assert_type(emails, AppQueue)
+assert_type(ox.queue("calls", rate=Rate(100, per=60), concurrency=5, key_rate=None, key_concurrency=1), AppQueue)
+ox.queue("calls", rate=100)  # type: ignore[arg-type]
+ox.queue("calls", speed=100)  # type: ignore[call-arg]
+
+
+async def limited(queue: Queue, app: AppQueue) -> None:
+    assert_type(await queue.limits(), QueueLimits)
+    assert_type(await queue.set_limits(rate=Rate(10), concurrency=None), QueueLimits)
+    assert_type(await queue.set_key("acme.com", rate="unlimited", weight=3), KeyState)
+    assert_type(await queue.keys(after="a"), list[KeyState])
+    assert_type(app.sync.limits(), QueueLimits)
+    assert_type((await queue.add("call", key="acme.com")).key, str | None)
+    await queue.hold(timedelta(seconds=30), key="acme.com")
+    await queue.set_key("acme.com", rate="none")  # type: ignore[arg-type]
+    raise RateLimited(retry_after=30, hold="key")
 
 
 @dataclasses.dataclass

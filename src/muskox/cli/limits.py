@@ -17,33 +17,32 @@ __all__ = ["hold", "limits"]
 _RATE = re.compile(r"(\d+)(?:/(\d+(?:\.\d+)?))?(?:\+(\d+))?")
 
 
-class _Limit(click.ParamType[Any]):
-    """A number, or what takes it away."""
+def _rate(_: click.Context, __: click.Parameter, said: str | None) -> Any:
+    found = _RATE.fullmatch(said or "")
+    if found is None:
+        return _word(said, "100/60 (so many per seconds, +20 for a burst)")
+    return Rate(int(found[1]), float(found[2] or 1), None if found[3] is None else int(found[3]))
 
-    name = "limit"
 
-    def __init__(self, *, rate: bool) -> None:
-        self._rate = rate
+def _number(_: click.Context, __: click.Parameter, said: str | None) -> Any:
+    return int(said) if said is not None and said.isdecimal() else _word(said, "a whole number")
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value in ("none", "unlimited"):
-            return value
-        if self._rate and (found := _RATE.fullmatch(str(value))):
-            return Rate(int(found[1]), float(found[2] or 1), None if found[3] is None else int(found[3]))
-        if not self._rate and str(value).isdecimal():
-            return int(value)
-        wanted = "100/60 (so many per seconds, +20 for a burst)" if self._rate else "a whole number"
-        return self.fail(f"{str(value)[:60]!r} is not {wanted}, nor none", param, ctx)
+
+def _word(said: str | None, wanted: str) -> str | None:
+    """What is said in place of a limit; None when nothing is."""
+    if said not in (None, "none", "unlimited"):
+        raise click.BadParameter(f"{said[:60]!r} is not {wanted}, nor none")
+    return said
 
 
 @click.command(cls=OnStore)
 @on_store
 @click.argument("queue")
 @click.option("--key", help="Show or change what holds for this key, and not for the queue.")
-@click.option("--rate", type=_Limit(rate=True), metavar="N/SECONDS[+BURST]", help="How many start, such as 100/60.")
-@click.option("--concurrency", type=_Limit(rate=False), metavar="N", help="How many run at once, over all workers.")
-@click.option("--key-rate", type=_Limit(rate=True), metavar="N/SECONDS[+BURST]", help="How many of each key start.")
-@click.option("--key-concurrency", type=_Limit(rate=False), metavar="N", help="How many of each key run at once.")
+@click.option("--rate", callback=_rate, metavar="N/SECONDS[+BURST]", help="How many start, such as 100/60.")
+@click.option("--concurrency", callback=_number, metavar="N", help="How many run at once, over all workers.")
+@click.option("--key-rate", callback=_rate, metavar="N/SECONDS[+BURST]", help="How many of each key start.")
+@click.option("--key-concurrency", callback=_number, metavar="N", help="How many of each key run at once.")
 @click.option("--weight", type=int, help="With --key: how many turns it has for each turn of others.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def limits(ox: Muskox, queue: str, *, key: str | None, as_json: bool, **given: Any) -> None:
