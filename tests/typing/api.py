@@ -246,6 +246,9 @@ async def use_queue(queue: Queue, tx: sqlite3.Connection) -> None:
     assert_type(await queue.add("welcome", dedup="ada"), Job)
     await queue.add("welcome", dedup=Dedup("ada", window=timedelta(hours=1), then="replace"))
     await queue.add("welcome", dedup=5)  # type: ignore[arg-type]
+    ox.queue("bounded", max_waiting=1000, when_full="drop-oldest")
+    ox.queue("bounded", when_full="panic")  # type: ignore[arg-type]
+    assert_type(await queue.add_many([("a", 1)], patience=timedelta(minutes=1)), list[Job])
     Dedup("ada", until="failed")  # type: ignore[arg-type]
     Dedup("ada", then="panic")  # type: ignore[arg-type]
     assert_type(await queue.drain(delayed=True), int)
