@@ -195,7 +195,7 @@ BEGIN
         PERFORM muskox.relax(p_level);
     END IF;
     IF NOT p_graph THEN
-        PERFORM muskox.lock_new_keys(p_queues, p_keys, p_bound);
+        PERFORM muskox.lock_keys(p_queues, p_keys);
     END IF;
     LOOP
         SELECT * INTO v_flow FROM muskox.flows AS f WHERE f.id = p_flow FOR UPDATE;
@@ -208,7 +208,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'MX002', MESSAGE = p_flow;
     END IF;
     IF p_graph THEN
-        PERFORM muskox.lock_new_keys(p_queues, p_keys, p_bound);
+        PERFORM muskox.lock_keys(p_queues, p_keys);
     END IF;
     v_now := muskox.tick(p_now, NOT p_within);
     SELECT * INTO v_plant FROM muskox.plant(
@@ -224,7 +224,7 @@ BEGIN
     IF v_plant.moves IS NOT NULL THEN
         SELECT f.queues INTO v_queues FROM muskox.follow(v_now, v_plant.moves) AS f;
     END IF;
-    IF v_plant.known IS NOT NULL THEN
+    IF v_plant.known IS NOT NULL OR true = ANY (p_bound) THEN
         PERFORM muskox.free_keys(v_now, p_queues, p_keys);
     END IF;
     IF v_flow.open AND NOT p_open THEN
@@ -278,7 +278,7 @@ BEGIN
     FROM muskox.jobs AS j JOIN muskox.flows AS f ON f.number = j.flow
     WHERE j.queue = p_queue AND j.id = p_id AND j.token = p_token;
     PERFORM muskox.lock_graphs(ARRAY[v_flow.number], NULL);
-    PERFORM muskox.lock_new_keys(p_queues, p_keys, p_bound);
+    PERFORM muskox.lock_keys(p_queues, p_keys);
     v_now := muskox.tick(p_now, true);
     SELECT j.seq INTO v_row FROM muskox.jobs AS j
     WHERE j.queue = p_queue AND j.id = p_id AND j.token = p_token AND j.state + 0 = 3
@@ -298,7 +298,7 @@ BEGIN
     IF v_plant.moves IS NOT NULL THEN
         SELECT f.queues INTO v_queues FROM muskox.follow(v_now, v_plant.moves) AS f;
     END IF;
-    IF v_plant.known IS NOT NULL THEN
+    IF v_plant.known IS NOT NULL OR true = ANY (p_bound) THEN
         PERFORM muskox.free_keys(v_now, p_queues, p_keys);
     END IF;
     IF v_plant.created > 0 THEN
@@ -312,20 +312,6 @@ BEGIN
     END IF;
     bells := muskox.awaited(p_queues || v_queues);
     RETURN NEXT;
-END
-$$;
-
--- Lock the keys of jobs that are about to be added; those that are needed at once are made where there are none.
-CREATE FUNCTION muskox.lock_new_keys(p_queues integer[], p_keys text[], p_bound boolean[]) RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
-BEGIN
-    IF cardinality(array_remove(p_keys, NULL)) > 0 THEN
-        PERFORM muskox.lock_made_keys(p_queues, p_keys);
-        PERFORM muskox.lock_keys(array_agg(k.queue), array_agg(k.key))
-        FROM unnest(p_queues, p_keys, p_bound) AS k (queue, key, bound)
-        WHERE k.bound IS NULL AND k.key IS NOT NULL
-        HAVING count(*) > 0;
-    END IF;
 END
 $$;
 
