@@ -57,6 +57,21 @@ def named(pages: list[Path]) -> list[Any]:
     return [pytest.param(page, id=page.relative_to(ROOT).as_posix()) for page in pages]
 
 
+# --- tests that are named --------------------------------------------------------------------
+
+
+def test_the_tests_that_the_page_of_features_names_are_there() -> None:
+    text = (DOCS / "explanation" / "features.md").read_text()
+    rows = [row for row in text.splitlines() if "`tests/" in row]
+
+    for row in rows:
+        for path, tests in re.findall(r"`(tests/[\w/]+\.py)`((?:[:,]? `test_\w+`)*)", row):
+            code = (ROOT / path).read_text()
+            missing = [test for test in re.findall(r"`(test_\w+)`", tests) if f"def {test}(" not in code]
+            assert missing == [], f"{path} has no such tests"
+    assert len(rows) > 20
+
+
 # --- code ------------------------------------------------------------------------------------
 
 
