@@ -40,10 +40,12 @@ from muskox.processors import AppQueue, BoundProcessor, Processor, on, process, 
 from muskox.queue import Queue
 from muskox.runtime.active import ActiveJob, SyncActiveJob
 from muskox.schedules import Scheduled, Schedules
+from muskox.secrecy import SECRET, Secret
 from muskox.store.protocol import Found, LogLine, QueueCounts, WorkerRecord
 from muskox.timed import cron, every, once
 
 __all__ = [
+    "SECRET",
     "ActiveJob",
     "AppQueue",
     "BoundProcessor",
@@ -90,6 +92,7 @@ __all__ = [
     "ScheduleNotFound",
     "Scheduled",
     "Schedules",
+    "Secret",
     "Steps",
     "StoreCorrupt",
     "StoreError",

@@ -1,0 +1,102 @@
+"""Live: a stream of events with filters that can be taken up again, and one of figures once a second."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Header, Query, Request, Response
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from muskox import events
+from muskox.web.desk import Desk, Given
+from muskox.web.gate import Viewer
+from muskox.web.hub import Told, Watch
+from muskox.web.problems import Problem, described
+from muskox.web.shapes import EventShape
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["live"], responses=described(401, 403, 422, 503))
+
+_SLOWEST = 30.0
+"""A client that takes nothing for so many seconds is let go."""
+
+
+@router.get(
+    "/api/events",
+    summary="Follow events",
+    response_class=EventSourceResponse,
+    responses={200: {"model": EventShape, "content": {"text/event-stream": {}}, "description": "a stream"}},
+)
+async def follow(
+    request: Request,
+    desk: Given,
+    by: Viewer,
+    queue: Annotated[list[str] | None, Query(description="of these queues only")] = None,
+    kind: Annotated[list[str] | None, Query(description="of these kinds only")] = None,
+    job: Annotated[str | None, Query(description="about this job only", max_length=255)] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Give events as they happen, each as one message whose `id` is its offset.
+
+    A client that comes again with `Last-Event-ID` is given what it missed. Where that is not known any more it
+    gets `reset`, and where it was too slow `gap`: both mean that it should look at the figures anew.
+    """
+    kinds = frozenset(kind or ())
+    unknown = kinds - events.KINDS.keys()
+    if unknown:
+        raise Problem(422, "invalid_option", f"there is no event {min(unknown)!r}; see the reference of events")
+    queues = frozenset(queue or ())
+
+    def wants(told: Told) -> bool:
+        fits = (not queues or told.queue in queues) and (not kinds or told.kind in kinds)
+        return fits and (job is None or told.job == job)
+
+    return EventSourceResponse(_stream(desk, wants, last_event_id), ping=15, send_timeout=_SLOWEST)
+
+
+async def _stream(desk: Desk, wants: Any, last: str | None) -> AsyncGenerator[ServerSentEvent, None]:
+    with desk.hub.watch(wants) as watch:
+        offset = 0
+        if last is not None:
+            for told in await _again(desk, watch, last):
+                offset = told.offset
+                yield _message(told)
+        else:
+            yield ServerSentEvent(comment="following")
+        async for told in watch.stream():
+            # What was read for this client may come a second time from the common reader.
+            if told.offset > offset or told.kind in {"reset", "gap"}:
+                yield _message(told)
+
+
+async def _again(desk: Desk, watch: Watch, last: str) -> list[Told]:
+    if not last.isascii() or not last.isdecimal() or len(last) > 18:
+        return [Told("reset", desk.hub.offset, text="the Last-Event-ID is none of ours")]
+    return await desk.hub.missed(int(last), watch)
+
+
+def _message(told: Told) -> ServerSentEvent:
+    return ServerSentEvent(data=msgspec.json.encode(told).decode(), event=told.kind, id=str(told.offset))
+
+
+@router.get(
+    "/api/live",
+    summary="Follow the figures",
+    response_class=EventSourceResponse,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "a stream of overviews"}},
+)
+async def live(request: Request, desk: Given, by: Viewer) -> Response:
+    """Give the overview once a second, as a message `overview`; `away` while the store gives no answer.
+
+    However many watch, the store is asked once.
+    """
+    return EventSourceResponse(_ticks(desk), ping=15, send_timeout=_SLOWEST)
+
+
+async def _ticks(desk: Desk) -> AsyncGenerator[ServerSentEvent, None]:
+    with desk.ticker.watch() as ticks:
+        async for kind, text in ticks:
+            yield ServerSentEvent(data=text, event=kind)
