@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from muskox import JobState
+from muskox import Fixed, JobState
 from muskox.testing import run_jobs
 from muskox.web.app import ROUTERS
 from muskox.web.gate import needed, routes_of
@@ -209,3 +209,20 @@ def test_every_route_is_in_the_reference():
     }
 
     assert [row for row in rows if row not in page] == []
+
+
+async def test_what_happened_to_a_job_is_found_among_many_events(anywhere: Dashboard):
+    queue = anywhere.ox.queue("email")
+    await queue.add_many([queue.new("welcome", delay=3600) for _ in range(3000)])
+    job = await queue.add("welcome", {"fail": True}, attempts=2, backoff=Fixed(0))
+    await run_jobs(anywhere.ox)
+    await queue.add_many([queue.new("welcome", delay=3600) for _ in range(3000)])
+
+    found = await ok(anywhere.http.get(f"/api/queues/email/jobs/{job.id}"))
+
+    told = [(one["kind"], one["attempt"]) for one in found["timeline"]]
+    assert told[0] == ("added", None)
+    assert ("retrying", 1) in told
+    assert told[-1] == ("failed", 2)
+    [retrying] = [one for one in found["timeline"] if one["kind"] == "retrying"]
+    assert "RuntimeError: no answer" in retrying["traceback"]

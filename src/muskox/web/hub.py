@@ -26,15 +26,21 @@ _PAGE = 1000
 _BUFFER = 1000
 """So many events wait for a client that does not read; then it is told of a gap."""
 _REMEMBERED = 20_000
-"""With so many of the latest events the figures begin, and so many are given again to a client that was away."""
+"""With so many of the latest events the figures begin, and so many are given again to a client that was away.
+
+A reader that is further behind leaves events out, and its figures become estimates.
+"""
 _RUSH = 10
-"""So many full pages at once are read; then events are skipped up to the latest, and figures become estimates."""
+"""So many full pages are read before it is asked how many are left."""
 _LINGER = 30.0
 """Seconds for which reading goes on when nobody watches any more."""
 
 
 class Told(msgspec.Struct, frozen=True):
-    """An event as it is sent: one of `KINDS`, or gap and reset, after which a client looks for itself."""
+    """An event as it is sent: one of `KINDS`, or gap and reset, after which a client looks for itself.
+
+    `at` is in seconds since 1970, 0 for gap and reset.
+    """
 
     kind: str
     offset: int
@@ -42,6 +48,7 @@ class Told(msgspec.Struct, frozen=True):
     name: str = ""
     job: str = ""
     text: str = ""
+    at: float = 0.0
 
 
 class Watch:
@@ -204,9 +211,9 @@ class Hub:
         """Leave out what cannot be kept up with."""
         [latest] = await (await self._ox.store()).events(after=-1)
         left = latest.offset - after
-        if left < _PAGE * _RUSH:
+        if left <= _REMEMBERED:
             return after
-        self.pulse.skip(left, latest.at_us)
+        self.pulse.skip(left)
         for watch in self._watches:
             watch.put(Told("gap", latest.offset, text=f"{left} events were skipped: there are too many to follow"))
         self.offset = latest.offset
@@ -239,4 +246,4 @@ def tell(event: Event) -> Told:
             text = f"stall {stalls}"
         case _:
             pass
-    return Told(event.kind, event.offset, event.queue, name, job, text)
+    return Told(event.kind, event.offset, event.queue, name, job, text, event.at_us / 1e6)

@@ -55,12 +55,16 @@ class Pulse:
             case _:
                 pass
 
-    def skip(self, number: int, at_us: int) -> None:
-        """Count events that were not read as if they were like the latest that were."""
+    def skip(self, number: int) -> None:
+        """Count events that were not read as if they were like the latest that were, evenly up to now."""
         self.estimated = True
+        now, last = int(self._now()), next(reversed(self._seconds), int(self._now()))
+        span = range(max(last, now - SECONDS), now + 1) or range(now, now + 1)
         for kind in _KINDS:
             share = sum(one == kind for one in self._lately) / max(1, len(self._lately))
-            self._count(at_us, "", kind, round(number * share))
+            each, rest = divmod(round(number * share), len(span))
+            for at in span:
+                self._count(at * 1_000_000, "", kind, each + (at - span.start < rest))
 
     def rates(self) -> dict[str, float]:
         """Jobs per second over the last ten whole seconds, by kind, and by `queue/kind`."""

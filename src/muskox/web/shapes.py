@@ -155,6 +155,7 @@ class MomentShape(BaseModel):
     at: datetime
     attempt: int | None = None
     text: str = ""
+    traceback: str | None = Field(default=None, description="of an attempt that failed")
 
 
 class JobShape(JobSummary):
@@ -250,6 +251,7 @@ class EventShape(BaseModel):
     name: str
     job: str
     text: str
+    at: float = Field(description="seconds since 1970")
 
 
 class DeedShape(BaseModel):

@@ -1,18 +1,22 @@
 """What happened to one job: from the events that the store still has, and else from the job itself.
 
-Looks at a bounded number of the latest events, so that it costs the same
-however many there are.
+Looks at a bounded number of events around the moments that the job knows of,
+so that it costs the same however many there are.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from muskox import Event, Job, JobEvent, JobState, Muskox, events
 from muskox.web.shapes import MomentShape
 
 __all__ = ["timeline"]
 
-_LOOK_BACK = 5000
 _PAGE = 1000
+_PAGES = 3
+_SLACK_US = 50_000
+"""Moments of a job and of its events may differ by so much."""
 
 
 async def timeline(ox: Muskox, job: Job) -> list[MomentShape]:
@@ -29,26 +33,67 @@ async def timeline(ox: Muskox, job: Job) -> list[MomentShape]:
 
 
 async def _events(ox: Muskox, job: Job) -> list[JobEvent]:
-    store = await ox.store()
-    [latest] = await store.events(after=-1, queue=job.queue)
-    after = max(0, latest.offset - _LOOK_BACK)
-    found: list[JobEvent] = []
-    while after < latest.offset:
-        page: list[Event] = await store.events(after=after, queue=job.queue, limit=_PAGE)
-        if not page:
-            break
-        after = page[-1].offset
-        found += [event for event in page if isinstance(event, JobEvent) and event.job_id == job.id]
+    """The events about a job around the moments that it knows of: its adding, its last start and its end."""
+    log = _Log(await ox.store(), job.queue)
+    found: dict[int, JobEvent] = {}
+    read_until = -1
+    for at_us, pages in ((job.added_us, _PAGES), (job.started_us, 2), (job.ended_us, 1)):
+        if at_us is None:
+            continue
+        after = max(read_until, await log.before(at_us - _SLACK_US))
+        for _ in range(pages):
+            page = await log.read(after)
+            if not page:
+                break
+            after = read_until = page[-1].offset
+            found |= {one.offset: one for one in page if isinstance(one, JobEvent) and one.job_id == job.id}
+            if job.ended_us is not None and page[-1].at_us > job.ended_us + _SLACK_US:
+                break
     # Progress may come a thousand times; the last of each attempt says enough.
-    last = {event.attempt: event for event in found if isinstance(event, events.Progress)}
-    return [event for event in found if not isinstance(event, events.Progress) or last[event.attempt] is event]
+    last = {event.attempt: event for event in found.values() if isinstance(event, events.Progress)}
+    return [one for one in found.values() if not isinstance(one, events.Progress) or last[one.attempt] is one]
+
+
+class _Log:
+    """The events of a queue by the time at which they were told."""
+
+    def __init__(self, store: Any, queue: str) -> None:
+        self._store = store
+        self._queue = queue
+        self._ends: tuple[int, int] | None = None
+
+    async def before(self, at_us: int) -> int:
+        """An offset before all events that are told from a moment on; halves what there is, and so asks few times."""
+        if self._ends is None:
+            self._ends = await self._begin()
+        low, high = self._ends
+        while high - low > _PAGE // 2:
+            middle = (low + high) // 2
+            found = await self._store.events(after=middle, limit=1)
+            if not found or isinstance(found[0], events.Trimmed) or found[0].at_us >= at_us:
+                high = middle
+            else:
+                low = middle
+        return low
+
+    async def read(self, after: int) -> list[Event]:
+        """A page of events, without the note that older ones are gone."""
+        found: list[Event] = await self._store.events(after=after, queue=self._queue, limit=_PAGE)
+        return [one for one in found if not isinstance(one, events.Trimmed)]
+
+    async def _begin(self) -> tuple[int, int]:
+        [latest] = await self._store.events(after=-1)
+        first = await self._store.events(after=0, limit=1)
+        gone = first[0].offset if first and isinstance(first[0], events.Trimmed) else 0
+        return gone, latest.offset
 
 
 def _told(event: JobEvent) -> MomentShape:
-    text = ""
+    text, traceback = "", None
     match event:
         case events.Retrying(failure=failure, delay=delay):
             text = f"{failure or 'it failed'}; again in {delay:g} s"
+            traceback = failure.traceback if failure is not None and failure.traceback else None
         case events.Failed(failure=failure):
             text = str(failure or "")
         case events.Progress(value=value):
@@ -57,4 +102,4 @@ def _told(event: JobEvent) -> MomentShape:
             text = f"stall {stalls}"
         case _:
             pass
-    return MomentShape(kind=event.kind, at=event.at, attempt=event.attempt or None, text=text)
+    return MomentShape(kind=event.kind, at=event.at, attempt=event.attempt or None, text=text, traceback=traceback)

@@ -122,7 +122,10 @@ def job_view(
                 for one in explanation.reasons
             ],
         ),
-        timeline=[one.model_copy(update={"text": text(one.text)}) for one in timeline],
+        timeline=[
+            one.model_copy(update={"text": text(one.text), "traceback": one.traceback and text(one.traceback)})
+            for one in timeline
+        ],
         masked=masks is not None and data != _decoded(job, "data"),
     )
 

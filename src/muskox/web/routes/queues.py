@@ -60,18 +60,19 @@ def _attention(counts: list[QueueCounts], workers: list[WorkerRecord]) -> list[A
         found.append(Attention(kind="no-worker", text="No worker is alive, and there are jobs to run."))
     for one in counts:
         if one.paused and one.waiting:
-            said = f"{one.queue} is paused and {_jobs(one.waiting)} wait."
+            said = f"{one.queue} is paused, and {_jobs(one.waiting, 'waits', 'wait')}."
             found.append(Attention(kind="paused", text=said, queue=one.queue))
         if one.held and workers:
-            said = f"{_jobs(one.held)} in {one.queue} have a name that no live worker can run."
+            said = f"{_jobs(one.held, 'waits', 'wait')} in {one.queue} with a name that no live worker can run."
             found.append(Attention(kind="held", text=said, queue=one.queue))
         if one.failed:
-            found.append(Attention(kind="failed", text=f"{_jobs(one.failed)} in {one.queue} failed.", queue=one.queue))
+            said = f"{_jobs(one.failed, 'has', 'have')} failed in {one.queue}."
+            found.append(Attention(kind="failed", text=said, queue=one.queue))
     return found
 
 
-def _jobs(number: int) -> str:
-    return "1 job" if number == 1 else f"{number} jobs"
+def _jobs(number: int, one: str, many: str) -> str:
+    return f"1 job {one}" if number == 1 else f"{number} jobs {many}"
 
 
 @router.get("/api/overview", summary="Everything at a glance")
