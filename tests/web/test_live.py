@@ -82,7 +82,7 @@ async def test_fault_e2_a_client_whose_place_is_not_known_is_told_to_begin_anew(
 
 async def test_fault_e1_a_client_that_does_not_read_costs_a_bounded_buffer_and_is_told_of_the_gap():
     watch = Watch(lambda told: told.kind == "waiting")
-    for offset in range(1, 2502):
+    for offset in range(1, 2752):
         watch.put(Told("waiting", offset))
         watch.put(Told("active", offset))
     watch.end()
@@ -90,8 +90,8 @@ async def test_fault_e1_a_client_that_does_not_read_costs_a_bounded_buffer_and_i
     found = [told async for told in watch.stream()]
 
     assert found[0].kind == "gap"
-    assert found[0].text.startswith("2000 events")
-    assert [told.offset for told in found[1:]] == list(range(2001, 2502))
+    assert found[0].text.startswith("2500 events")
+    assert [told.offset for told in found[1:]] == list(range(2501, 2752))
 
 
 async def test_the_store_is_asked_once_however_many_watch_the_figures(tmp_path):

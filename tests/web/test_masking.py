@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 
-from muskox import Muskox, Secret, SyncActiveJob
+from muskox import Job, JobState, Muskox, Secret, SyncActiveJob
 from muskox.testing import run_jobs
 from muskox.web.masking import MASK, Masks, restored
 from tests.web.conftest import dashboard_on
@@ -137,3 +139,18 @@ def test_data_that_is_nested_too_deeply_is_cut_off(ox: Muskox):
         deep = [deep]
 
     assert "too deeply" in str(Masks(ox).value(deep))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a-" * 500_000, "password" * 100_000, "a." * 500_000, "password=" * 100_000, "bearer " * 100_000, "x" * 1_000_000],
+)
+def test_security_s46_no_text_takes_long_to_be_hidden(ox: Muskox, text: str):
+    # A quadratic pattern would take hours for these.
+    assert Masks(ox).value(text)
+
+
+def test_a_job_with_very_many_secrets_shows_no_text(ox: Muskox):
+    job = Job("j", "pay", "charge", JobState.FAILED, 0, json.dumps({"tokens": [f"secret-{n}" for n in range(300)]}))
+
+    assert Masks(ox).of(job).text("secret-299 is wrong") == MASK

@@ -27,6 +27,7 @@ __all__ = [
     "Admin",
     "Anybody",
     "Operator",
+    "Standing",
     "Viewer",
     "check_gates",
     "needed",
@@ -36,6 +37,8 @@ __all__ = [
 
 CSRF_HEADER = "Muskox-Request"
 """A browser that is signed in sends it with every change: a page of another site cannot."""
+
+_LOOK_AGAIN = 60.0
 
 OPEN = "open"
 """What a route needs that anybody may use."""
@@ -60,6 +63,23 @@ async def who_asks(request: Request, desk: Desk) -> Principal | None:
     if not desk.access and is_local(request.scope):
         return _capped(LOCAL, desk)
     return None
+
+
+class Standing:
+    """Whether somebody who follows a stream may still do so: looked at again once a minute."""
+
+    def __init__(self, request: Request, desk: Desk) -> None:
+        self._request = request
+        self._desk = desk
+        self._seen = desk.ox.world.monotonic()
+
+    async def over(self) -> bool:
+        """Whether the session or token has ended since."""
+        now = self._desk.ox.world.monotonic()
+        if now - self._seen < _LOOK_AGAIN:
+            return False
+        self._seen = now
+        return await who_asks(self._request, self._desk) is None
 
 
 def _checked(request: Request, principal: Principal) -> Principal:

@@ -23,7 +23,7 @@ __all__ = ["Hub", "Told", "Watch"]
 log = logging.getLogger("muskox.web")
 
 _PAGE = 1000
-_BUFFER = 1000
+_BUFFER = 500
 """So many events wait for a client that does not read; then it is told of a gap."""
 _REMEMBERED = 20_000
 """With so many of the latest events the figures begin, and so many are given again to a client that was away.
@@ -134,6 +134,11 @@ class Hub:
         self._left_at = self._ox.world.monotonic()
         if self._following is None or self._following.done():
             self._following = self._ox.world.spawn(self._follow(), name="muskox dashboard events")
+
+    @property
+    def watching(self) -> int:
+        """How many streams are open."""
+        return len(self._watches)
 
     @contextmanager
     def watch(self, wants: Callable[[Told], bool]) -> Iterator[Watch]:

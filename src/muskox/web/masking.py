@@ -29,13 +29,17 @@ _NAMES = (
 )  # fmt: skip
 _WHOLE = {"cvv", "cvc", "iban", "ssn", "otp", "pin"}
 """Names that are too short to be looked for within others."""
+_MOST_SECRETS = 200
+"""Of a job with more secrets than these no text is shown, since looking for each of them would take too long."""
+
+# Each part has a length at which it ends, so that no text, however made, takes more than linear time.
 _ASSIGNED = re.compile(
-    r"""(?ix) \b ( (?: [\w-]* (?: password | passwd | passphrase | secret | token | api[_-]?key | access[_-]?key
-        | private[_-]?key | credential ) [\w-]* | authorization | cookie ) ["']? \s* [:=] \s* (?: bearer \s+ )? )
-        ( "[^"\n]*" | '[^'\n]*' | [^\s,;&)}\]]+ )"""
+    r"""(?ix) ( (?: password | passwd | passphrase | secret | token | api[_-]?key | access[_-]?key | private[_-]?key
+        | credential | authorization | cookie ) [\w-]{0,40} ["']? \s{0,9} [:=] \s{0,9} (?: bearer \s{1,9} )? )
+        ( "[^"\n]{0,4000}" | '[^'\n]{0,4000}' | [^\s,;&)}\]]{1,4000} )"""
 )
-_IN_URL = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+@")
-_BEARER = re.compile(r"(?i)\b(bearer\s+)[\w.~+/=-]{8,}")
+_IN_URL = re.compile(r"(?i)([a-z0-9+.-]{1,30}://[^\s/:@]{0,200}:)[^\s/@]{1,200}@")
+_BEARER = re.compile(r"(?i)\b(bearer\s{1,9})[\w.~+/=-]{8,4000}")
 
 
 class Masks:
@@ -86,6 +90,8 @@ class Mask:
 
     def text(self, text: str) -> str:
         """Text of people and programs, with what looks like a secret hidden, and the secrets of the job."""
+        if len(self._secrets()) > _MOST_SECRETS:
+            return MASK
         for secret in self._secrets():
             text = text.replace(secret, MASK)
         text = _IN_URL.sub(rf"\1{MASK}@", text)

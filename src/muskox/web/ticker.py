@@ -29,7 +29,8 @@ class Ticker:
         self._world = world
         self._look = look
         self._every = every
-        self._watching = 0
+        self.watching = 0
+        """How many pages are open."""
         self._turning: Any = None
         self._latest: Tick | None = None
         self._number = 0
@@ -39,14 +40,14 @@ class Ticker:
     @contextmanager
     def watch(self) -> Iterator[AsyncGenerator[Tick, None]]:
         """Give the figures, the latest at once where somebody watches already, until the end."""
-        self._watching += 1
+        self.watching += 1
         if self._turning is None or self._turning.done():
             self._latest = None
             self._turning = self._world.spawn(self._turn(), name="muskox dashboard figures")
         try:
             yield self._stream()
         finally:
-            self._watching -= 1
+            self.watching -= 1
 
     def end(self) -> None:
         """Let all streams end."""
@@ -72,7 +73,7 @@ class Ticker:
                 await turned.wait()
 
     async def _turn(self) -> None:
-        while self._watching and not self._over:
+        while self.watching and not self._over:
             try:
                 self._latest = ("overview", await self._look())
             except MuskoxError as error:

@@ -15,6 +15,7 @@ __all__ = ["timeline"]
 
 _PAGE = 1000
 _PAGES = 3
+_MOST_PROBES = 14
 _SLACK_US = 50_000
 """Moments of a job and of its events may differ by so much."""
 
@@ -60,20 +61,26 @@ class _Log:
     def __init__(self, store: Any, queue: str) -> None:
         self._store = store
         self._queue = queue
-        self._ends: tuple[int, int] | None = None
+        self._known: list[tuple[int, int]] = []
+        """Offsets whose moments were read, in order: the first, the latest, and those between that were asked for."""
 
     async def before(self, at_us: int) -> int:
-        """An offset before all events that are told from a moment on; halves what there is, and so asks few times."""
-        if self._ends is None:
-            self._ends = await self._begin()
-        low, high = self._ends
-        while high - low > _PAGE // 2:
-            middle = (low + high) // 2
+        """An offset before all events that are told from a moment on, found by few questions."""
+        if not self._known:
+            self._known = await self._begin()
+        low = 0
+        for turn in range(_MOST_PROBES):
+            low, low_us = max((one for one in self._known if one[1] < at_us), default=self._known[0])
+            high, high_us = min((one for one in self._known if one[1] >= at_us), default=self._known[-1])
+            if high - low <= _PAGE:
+                break
+            # Where it would be if events came evenly, a little before; in every other turn the middle.
+            share = (at_us - low_us) / max(1, high_us - low_us) if turn % 2 == 0 else 0.5
+            middle = low + max(1, min(high - low - 1, int((high - low) * share) - _PAGE // 4))
             found = await self._store.events(after=middle, limit=1)
-            if not found or isinstance(found[0], events.Trimmed) or found[0].at_us >= at_us:
-                high = middle
-            else:
-                low = middle
+            if not found or isinstance(found[0], events.Trimmed):
+                break
+            self._known = sorted({*self._known, (middle, found[0].at_us)})
         return low
 
     async def read(self, after: int) -> list[Event]:
@@ -81,11 +88,11 @@ class _Log:
         found: list[Event] = await self._store.events(after=after, queue=self._queue, limit=_PAGE)
         return [one for one in found if not isinstance(one, events.Trimmed)]
 
-    async def _begin(self) -> tuple[int, int]:
+    async def _begin(self) -> list[tuple[int, int]]:
         [latest] = await self._store.events(after=-1)
-        first = await self._store.events(after=0, limit=1)
+        first = await self._store.events(after=0, limit=2)
         gone = first[0].offset if first and isinstance(first[0], events.Trimmed) else 0
-        return gone, latest.offset
+        return [(gone, first[-1].at_us if first else 0), (latest.offset, latest.at_us + 1)]
 
 
 def _told(event: JobEvent) -> MomentShape:

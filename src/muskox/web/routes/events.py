@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import Annotated, Any
+from collections.abc import AsyncGenerator, Callable
+from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -11,15 +11,16 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from muskox import events
 from muskox.web.desk import Desk, Given
-from muskox.web.gate import Viewer
+from muskox.web.gate import Standing, Viewer
 from muskox.web.hub import Told, Watch
 from muskox.web.problems import Problem, described
 from muskox.web.shapes import EventShape
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["live"], responses=described(401, 403, 422, 503))
+router = APIRouter(tags=["live"], responses=described(401, 403, 422, 429, 503))
 
+MOST_STREAMS = 1000
 _SLOWEST = 30.0
 """A client that takes nothing for so many seconds is let go."""
 
@@ -54,10 +55,19 @@ async def follow(
         fits = (not queues or told.queue in queues) and (not kinds or told.kind in kinds)
         return fits and (job is None or told.job == job)
 
-    return EventSourceResponse(_stream(desk, wants, last_event_id), ping=15, send_timeout=_SLOWEST)
+    _refuse_when_full(desk)
+    stream = _stream(desk, wants, last_event_id, Standing(request, desk))
+    return EventSourceResponse(stream, ping=15, send_timeout=_SLOWEST)
 
 
-async def _stream(desk: Desk, wants: Any, last: str | None) -> AsyncGenerator[ServerSentEvent, None]:
+def _refuse_when_full(desk: Desk) -> None:
+    if desk.hub.watching + desk.ticker.watching >= MOST_STREAMS:
+        raise Problem(429, "busy", f"{MOST_STREAMS} streams are open already", Retry_After="30")
+
+
+async def _stream(
+    desk: Desk, wants: Callable[[Told], bool], last: str | None, standing: Standing
+) -> AsyncGenerator[ServerSentEvent, None]:
     with desk.hub.watch(wants) as watch:
         offset = 0
         if last is not None:
@@ -68,6 +78,8 @@ async def _stream(desk: Desk, wants: Any, last: str | None) -> AsyncGenerator[Se
             yield ServerSentEvent(comment="following")
         async for told in watch.stream():
             # What was read for this client may come a second time from the common reader.
+            if await standing.over():
+                return
             if told.offset > offset or told.kind in {"reset", "gap"}:
                 yield _message(told)
 
@@ -93,10 +105,13 @@ async def live(request: Request, desk: Given, by: Viewer) -> Response:
 
     However many watch, the store is asked once.
     """
-    return EventSourceResponse(_ticks(desk), ping=15, send_timeout=_SLOWEST)
+    _refuse_when_full(desk)
+    return EventSourceResponse(_ticks(desk, Standing(request, desk)), ping=15, send_timeout=_SLOWEST)
 
 
-async def _ticks(desk: Desk) -> AsyncGenerator[ServerSentEvent, None]:
+async def _ticks(desk: Desk, standing: Standing) -> AsyncGenerator[ServerSentEvent, None]:
     with desk.ticker.watch() as ticks:
         async for kind, text in ticks:
+            if await standing.over():
+                return
             yield ServerSentEvent(data=text, event=kind)

@@ -25,7 +25,9 @@ router = APIRouter(tags=["jobs"], responses=described(401, 403, 404, 422, 503))
 _MOST = 200
 _LOOK_AT = 2000
 """So many jobs are read in the search of a text; then the page ends, and its cursor goes on."""
-_PAGE_OF_SEARCH = 200
+_STEP = 25
+_MOST_TEXT = 8_000_000
+"""And so many characters of data: then the page of a search ends, too."""
 
 
 class EditedData(BaseModel):
@@ -88,12 +90,14 @@ async def find(
         jobs = [summary(job, desk.masks) for job in found.jobs]
         return JobPage(jobs=jobs, cursor=found.cursor, looked_at=len(jobs))
     hits: list[JobSummary] = []
-    looked, cursor = 0, after
-    while looked < _LOOK_AT and len(hits) < limit:
-        size = min(_PAGE_OF_SEARCH, limit - len(hits) if looked == 0 and limit < 20 else _PAGE_OF_SEARCH)
-        found = await line.find(state, name=name, limit=min(size, limit), after=cursor)
+    looked, size, cursor = 0, 0, after
+    # In small steps, and no further one that could find more than was asked for: the cursor must lose none.
+    step = min(limit, _STEP)
+    while looked < _LOOK_AT and size < _MOST_TEXT and len(hits) + step <= limit:
+        found = await line.find(state, name=name, limit=step, after=cursor)
         hits += [summary(job, desk.masks) for job in found.jobs if matches(job, desk.masks.of(job), text)]
         looked += len(found.jobs)
+        size += sum(len(job.data_text) + len(job.result_text or "") for job in found.jobs)
         cursor = found.cursor
         if cursor is None:
             break
