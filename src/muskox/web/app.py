@@ -102,7 +102,7 @@ def create_app(
     # The usual pages of documentation load scripts from elsewhere; the dashboard has one of its own.
     app = FastAPI(
         title=f"{title} dashboard", description=_ABOUT, version="1", lifespan=lifespan, docs_url=None, redoc_url=None,
-        openapi_url="/api/openapi.json", redirect_slashes=False,
+        openapi_url="/api/openapi.json", redirect_slashes=False, responses=problems.described(400, 413, 421),
     )  # fmt: skip
     app.state.desk = desk
     check_gates(ROUTERS)

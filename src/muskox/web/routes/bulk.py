@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from muskox import AppQueue, JobNotFound, JobState, WrongState
 from muskox.web.access import Role
@@ -45,7 +45,7 @@ class Bulk(BaseModel):
     name: str | None = Field(None, description="of this name only")
     added_before: datetime | None = Field(None, description="for cancel: added before this moment only")
     most: Annotated[int, Field(ge=1, le=_MOST_IDS)] | None = Field(None, description="the first so many of them only")
-    dry_run: bool = Field(False, description="only say how many")
+    dry_run: StrictBool = Field(False, description="only say how many")
 
 
 @router.post("/api/queues/{queue}/bulk", summary="Change many jobs", responses=described(429))

@@ -33,7 +33,7 @@ _MOST_TEXT = 8_000_000
 class EditedData(BaseModel):
     """Data to put in the place of what is there; masked fields that are left as they are keep their secrets."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"data": {"to": "ada@example.org"}}})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"data": {"to": "ada@example.org"}}})
 
     data: Any = None
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, StrictBool
 
 from muskox import JobState, QueueCounts, WorkerRecord
 from muskox.web.desk import Desk, Given
@@ -130,7 +130,9 @@ async def resume(queue: str, request: Request, desk: Given, by: Operator) -> Que
 class Drain(BaseModel):
     """What to drain."""
 
-    delayed: bool = False
+    model_config = ConfigDict(extra="forbid")
+
+    delayed: StrictBool = False
 
 
 @router.post("/api/queues/{queue}/drain", summary="Delete what waits in a queue", responses=described(404, 429))

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from muskox import Cron, ScheduleNotFound
 from muskox.web.desk import Desk, Given
@@ -41,7 +41,7 @@ class NewSchedule(BaseModel):
     overlap: Literal["allow", "skip", "queue"] = "allow"
     priority: int | None = None
     attempts: int | None = None
-    replace: bool = Field(False, description="in the place of one that has this name")
+    replace: StrictBool = Field(False, description="in the place of one that has this name")
 
 
 class Upcoming(BaseModel):

@@ -30,7 +30,9 @@ _AT_ONCE = asyncio.Semaphore(2)
 class Credentials(BaseModel):
     """Name and password."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"name": "ada", "password": "correct horse battery"}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"name": "ada", "password": "correct horse battery"}}
+    )
 
     name: str = Field(max_length=64)
     password: str = Field(max_length=1024)

@@ -1,6 +1,7 @@
 // One queue: its figures as tabs, its jobs with filters, selection and what can be done with many at once.
 
 import { get, queuePath } from "../api.js";
+import { chart } from "../chart.js";
 import { h } from "../dom.js";
 import { duration, number, plural, rate, short, shortId } from "../format.js";
 import { STATES, button, empty, hidden, pill, progress, when } from "../parts.js";
@@ -23,6 +24,8 @@ export function queue(ctx, name, said) {
   let pages = 0;
   let busy = false;
   let seen = "";
+  let drawn = null;
+  let beat = 0;
 
   const line = () => ctx.figures?.queues.find((one) => one.name === name);
   const load = async (after = null) => {
@@ -44,17 +47,23 @@ export function queue(ctx, name, said) {
     const next = new URLSearchParams(Object.entries({ ...filter, ...changes }).filter(([, value]) => value));
     ctx.go(queueHash(name, String(next)));
   };
+  const draw = async () => {
+    drawn = await get("api/chart", { span: "5m", queue: name });
+    ctx.refresh();
+  };
   const view = { filter, chosen, load, narrow, name };
 
   return {
     title: name,
     key: `queue ${name}`,
     start: async () => {
-      await load();
+      await Promise.all([load(), draw()]);
       document.querySelector(".tabs [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
     },
     // The first page is read again when the figures moved, and not under the hands of somebody who selects.
     figures: () => {
+      beat += 1;
+      if (beat % 2 === 0) draw().catch(() => {});
       const now = JSON.stringify([line()?.states, line()?.paused]);
       const moving = filter.state === "active" || !filter.state;
       if ((now !== seen || moving) && pages === 1 && !chosen.size && !filter.text) load().catch(() => {});
@@ -62,6 +71,7 @@ export function queue(ctx, name, said) {
     },
     render: () => [
       heading(ctx, name, line()),
+      h("div", { class: "card slim" }, drawn && chart(drawn)),
       tabs(filter, name, line()),
       h("div", { class: "card jobs" },
         filters(view, line()),
