@@ -71,17 +71,29 @@ async def test_fault_e2_a_client_that_comes_back_is_given_exactly_what_it_missed
     assert [data["job"] for _, _, data in found] == ["b", "c", "d"]
 
 
+async def test_who_comes_fresh_is_told_nothing_of_the_past(program: Muskox):
+    queue = program.queue("email")
+    await queue.add_many([("welcome", {})] * 50)
+    async with served(create_app(program)) as base:  # mounted, it follows only once somebody watches
+        [(_, _, data)] = await messages(base, "/api/events", 1, ready=lambda: queue.add("welcome", {}, id="new"))
+
+    assert data["job"] == "new"
+
+
 @pytest.mark.parametrize("last", ["garbage", "-1", "99999999999", "٣"])
 async def test_fault_e2_a_client_whose_place_is_not_known_is_told_to_begin_anew(program: Muskox, last: str):
     async with served(create_app(program)) as base:
-        await program.queue("email").add("welcome")
-        [(kind, _, _)] = await messages(base, "/api/events", 1, {"Last-Event-ID": last.encode()})
+        queue = program.queue("email")
+        await queue.add("welcome")
+        found = await messages(
+            base, "/api/events", 2, {"Last-Event-ID": last.encode()}, ready=lambda: queue.add("welcome", id="new")
+        )
 
-    assert kind == "reset"
+    assert [(kind, data["job"]) for kind, _, data in found] == [("reset", ""), ("waiting", "new")]
 
 
 async def test_fault_e1_a_client_that_does_not_read_costs_a_bounded_buffer_and_is_told_of_the_gap():
-    watch = Watch(lambda told: told.kind == "waiting")
+    watch = Watch(lambda told: told.kind == "waiting", after=0)
     for offset in range(1, 2752):
         watch.put(Told("waiting", offset))
         watch.put(Told("active", offset))

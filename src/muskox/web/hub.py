@@ -52,18 +52,26 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class Watch:
-    """What one client has yet to be sent. Events beyond its buffer are dropped and told of as one gap."""
+    """What one client has yet to be sent, of the events after an offset.
 
-    def __init__(self, wants: Callable[[Told], bool]) -> None:
+    Events beyond its buffer are dropped and told of as one gap.
+    """
+
+    def __init__(self, wants: Callable[[Told], bool], after: int = 0) -> None:
         self._wants = wants
+        self._after = after
         self._waiting: deque[Told] = deque()
         self._bell = asyncio.Event()
         self._dropped = 0
         self._over = False
 
+    def begin_anew(self, after: int) -> None:
+        """Want the events after another offset."""
+        self._after = after
+
     def put(self, told: Told) -> None:
         """Give an event; never waits."""
-        if told.kind not in {"reset", "gap"} and not self._wants(told):
+        if told.kind not in {"reset", "gap"} and (told.offset <= self._after or not self._wants(told)):
             return
         if len(self._waiting) >= _BUFFER:
             self._dropped += len(self._waiting)
@@ -141,10 +149,10 @@ class Hub:
         return len(self._watches)
 
     @contextmanager
-    def watch(self, wants: Callable[[Told], bool]) -> Iterator[Watch]:
-        """Have what is wanted put into a watch from now on."""
+    def watch(self, wants: Callable[[Told], bool], after: int) -> Iterator[Watch]:
+        """Have what is wanted of the events after an offset put into a watch, as far as they are still to be read."""
         self.touch()
-        watch = Watch(wants)
+        watch = Watch(wants, after)
         self._watches.add(watch)
         try:
             yield watch
@@ -152,11 +160,17 @@ class Hub:
             self._watches.discard(watch)
             self._left_at = self._ox.world.monotonic()
 
+    async def latest(self) -> int:
+        """The offset of the latest event there is."""
+        [latest] = await (await self._ox.store()).events(after=-1)
+        return max(latest.offset, self.offset)
+
     async def missed(self, after: int, watch: Watch) -> list[Told]:
         """What a client wants of the events since `after`, the last it had; a reset where that cannot be told."""
         store = await self._ox.store()
         [latest] = await store.events(after=-1)
         if after > latest.offset or latest.offset - after > _REMEMBERED:
+            watch.begin_anew(latest.offset)
             return [Told("reset", latest.offset, text="what happened since then is not known any more")]
         found: list[Told] = []
         while after < latest.offset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -46,9 +47,15 @@ _LONGEST_PREVIEWED = 20_000
 
 
 def queue_view(
-    counts: QueueCounts, workers: Sequence[WorkerRecord], rates: dict[str, float], *, declared: bool
+    counts: QueueCounts,
+    workers: Sequence[WorkerRecord],
+    rates: dict[str, float],
+    *,
+    declared: bool,
+    most_names: int = 10_000,
 ) -> QueueShape:
-    """A queue with its figures."""
+    """A queue with its figures, and those of the names that have most jobs."""
+    names = heapq.nlargest(most_names, counts.names, key=lambda one: sum(one.states.values()))
     its = f"{counts.queue}/"
     return QueueShape(
         name=counts.queue,
@@ -59,7 +66,7 @@ def queue_view(
         held=counts.held,
         oldest_waiting=counts.oldest_waiting,
         workers=sum(any(want.queue == counts.queue for want in worker.wants) for worker in workers),
-        names=[NameShape(name=one.name, states=one.states) for one in counts.names],
+        names=[NameShape(name=one.name, states=one.states) for one in names],
         rates={name.removeprefix(its): rate for name, rate in rates.items() if name.startswith(its)},
     )
 

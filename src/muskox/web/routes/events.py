@@ -12,7 +12,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from muskox import events
 from muskox.web.desk import Desk, Given
 from muskox.web.gate import Standing, Viewer
-from muskox.web.hub import Told, Watch
+from muskox.web.hub import Told
 from muskox.web.problems import Problem, described
 from muskox.web.shapes import EventShape
 
@@ -68,26 +68,22 @@ def _refuse_when_full(desk: Desk) -> None:
 async def _stream(
     desk: Desk, wants: Callable[[Told], bool], last: str | None, standing: Standing
 ) -> AsyncGenerator[ServerSentEvent, None]:
-    with desk.hub.watch(wants) as watch:
-        offset = 0
-        if last is not None:
-            for told in await _again(desk, watch, last):
+    known = last is not None and last.isascii() and last.isdecimal() and len(last) <= 18
+    offset = int(last) if known and last is not None else await desk.hub.latest()
+    with desk.hub.watch(wants, offset) as watch:
+        if known:
+            for told in await desk.hub.missed(offset, watch):
                 offset = told.offset
                 yield _message(told)
-        else:
-            yield ServerSentEvent(comment="following")
+        elif last is not None:
+            yield _message(Told("reset", offset, text="the Last-Event-ID is none of ours"))
+        yield ServerSentEvent(comment="following")
         async for told in watch.stream():
             # What was read for this client may come a second time from the common reader.
             if await standing.over():
                 return
             if told.offset > offset or told.kind in {"reset", "gap"}:
                 yield _message(told)
-
-
-async def _again(desk: Desk, watch: Watch, last: str) -> list[Told]:
-    if not last.isascii() or not last.isdecimal() or len(last) > 18:
-        return [Told("reset", desk.hub.offset, text="the Last-Event-ID is none of ours")]
-    return await desk.hub.missed(int(last), watch)
 
 
 def _message(told: Told) -> ServerSentEvent:

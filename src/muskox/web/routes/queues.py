@@ -20,6 +20,8 @@ __all__ = ["glance", "router"]
 router = APIRouter(tags=["queues"], responses=described(401, 403, 422, 503))
 workers_router = APIRouter(tags=["workers"], responses=described(401, 403, 503))
 
+_NAMES = 100
+"""So many job names of each queue stand in what is sent each second."""
 PATIENCE = 2.0
 """Seconds for which a request waits for the end of what it began."""
 
@@ -34,7 +36,7 @@ async def glance(desk: Desk) -> OverviewShape:
     return OverviewShape(
         at=datetime.fromtimestamp(desk.ox.world.now(), UTC),
         store=repr(desk.ox).removeprefix("<Muskox ").removesuffix(">"),
-        queues=[queue_view(one, workers, rates, declared=one.queue in declared) for one in counts],
+        queues=[queue_view(one, workers, rates, declared=one.queue in declared, most_names=_NAMES) for one in counts],
         states=states,
         workers=len(workers),
         slots=sum(worker.slots for worker in workers),

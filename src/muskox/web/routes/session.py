@@ -65,7 +65,7 @@ async def login(said: Credentials, request: Request, response: Response, desk: G
     desk.brake.succeeded(said.name)
     response.set_cookie(
         COOKIE, desk.sessions.start(user), max_age=int(LASTS), httponly=True, samesite="strict",
-        secure=request.url.scheme == "https", path=request.scope.get("root_path", "") or "/",
+        secure=_is_tls(request), path=request.scope.get("root_path", "") or "/",
     )  # fmt: skip
     return _session(desk, msgspec.structs.replace(who, role=Role.VIEW) if desk.read_only else who)
 
@@ -83,6 +83,11 @@ async def audit(desk: Given, by: Admin, limit: Annotated[int, Query(ge=1, le=100
     """Give who changed what, when, from where, and whether it worked, latest first."""
     deeds = await asyncio.to_thread(desk.trail.latest, limit)
     return [DeedShape(**msgspec.structs.asdict(deed)) for deed in deeds]
+
+
+def _is_tls(request: Request) -> bool:
+    """Whether the browser speaks TLS, to us or to a proxy; who lies here only loses the own cookie on plain HTTP."""
+    return "https" in {request.url.scheme, request.headers.get("x-forwarded-proto", "")}
 
 
 def _session(desk: Desk, by: Principal | None) -> SessionShape:
