@@ -293,3 +293,20 @@ async def test_fault_e4_two_who_retry_the_same_jobs_run_each_once_and_are_both_r
     assert (await queue.counts()).waiting == 200
     assert {deed["who"] for deed in deeds} == {"ci-operate", "ci-admin"}
     assert set(TOKENS) == set(Role)
+
+
+async def test_security_s47_a_line_of_the_record_is_one_line_whatever_was_given(program: Muskox, tmp_path, caplog):
+    file = tmp_path / "audit.jsonl"
+    texts = ["a\r\nGET /", "\x1b[2J\x1b]0;owned\x07", "\x9b2J", "\u2028\u202e", "x" * 5000, '","who":"root']
+    caplog.set_level("INFO", logger="muskox.web.audit")
+    async with dashboard_on(program, audit=file) as board:
+        for text in texts:
+            rule = {"name": text, "queue": "email", "job": "welcome", "every": 60}
+            assert (await board.http.post("/api/schedules", json=rule)).status_code == 422
+        told = (await board.http.get("/api/audit")).json()
+
+    lines = file.read_text().splitlines()
+    assert len(lines) == len(texts)
+    assert all(line.isascii() and line.isprintable() and len(line) < 1000 for line in [*lines, *caplog.messages])
+    assert [deed["schedule"] for deed in told[::-1]] == [text[:300] for text in texts]
+    assert {deed["who"] for deed in told} == {"local"}

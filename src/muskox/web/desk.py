@@ -63,6 +63,9 @@ class Desk:
         return Doing(self, by, request, verb, what)
 
 
+_LONGEST = 300
+
+
 class Doing:
     """A change under way; `detail` may be added to until it is over."""
 
@@ -71,7 +74,7 @@ class Doing:
         self._by = by
         self._address = request.client.host if request.client else ""
         self._verb = verb
-        self._what = {name: str(what.pop(name)) for name in ("queue", "job", "schedule") if what.get(name)}
+        self._what = {name: str(what.pop(name))[:_LONGEST] for name in ("queue", "job", "schedule") if what.get(name)}
         self.detail = {name: value for name, value in what.items() if value is not None}
 
     def __enter__(self) -> Self:

@@ -85,7 +85,7 @@ class Pulse:
             "1h": (60, 3600, self._minutes),
             "24h": (600, 86_400, self._minutes),
         }[span]
-        end = int(self._now()) // step * step
+        end = (int(self._now()) // step + 1) * step
         begin = end - most // step * step
         series = {kind: [0] * (most // step) for kind in ("completed", "failed", "waiting")}
         for at, counts in source.items():
