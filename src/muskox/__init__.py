@@ -50,10 +50,12 @@ from muskox.processors import AppQueue, BoundProcessor, Processor, on, process, 
 from muskox.queue import Queue
 from muskox.runtime.active import ActiveJob, SyncActiveJob
 from muskox.schedules import Scheduled, Schedules
+from muskox.secrecy import SECRET, Secret
 from muskox.store.protocol import Found, FoundFlows, KeyState, LogLine, QueueCounts, QueueLimits, WorkerRecord
 from muskox.timed import cron, every, once
 
 __all__ = [
+    "SECRET",
     "UNLIMITED",
     "ActiveJob",
     "After",
@@ -124,6 +126,7 @@ __all__ = [
     "ScheduleNotFound",
     "Scheduled",
     "Schedules",
+    "Secret",
     "Steps",
     "StoreCorrupt",
     "StoreError",

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from muskox.cli.dashboard import access, dashboard
 from muskox.cli.doctor import doctor
 from muskox.cli.events import events
 from muskox.cli.family import Family
@@ -49,7 +50,8 @@ def main() -> None:
 
 
 for _command in (
-    worker, add, counts, jobs, job, explain, retry, promote, cancel, remove, pause, resume, drain, limits, hold,
+    worker, dashboard, access, add, counts, jobs, job, explain, retry, promote, cancel, remove, pause, resume, drain,
+    limits, hold,
     events, doctor, audit, migrate, move, outbox, schedules,
 ):  # fmt: skip
     main.add_command(_command)
