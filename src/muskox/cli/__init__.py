@@ -12,6 +12,7 @@ import click
 from muskox.cli.doctor import doctor
 from muskox.cli.events import events
 from muskox.cli.family import Family
+from muskox.cli.flows import flows
 from muskox.cli.limits import hold, limits
 from muskox.cli.look import counts, explain, job, jobs
 from muskox.cli.manage import add, cancel, promote, remove, retry
@@ -50,6 +51,6 @@ def main() -> None:
 
 for _command in (
     worker, add, counts, jobs, job, explain, retry, promote, cancel, remove, pause, resume, drain, limits, hold,
-    events, doctor, audit, migrate, move, outbox, schedules,
+    flows, events, doctor, audit, migrate, move, outbox, schedules,
 ):  # fmt: skip
     main.add_command(_command)
