@@ -12,7 +12,7 @@ import msgspec
 
 from muskox.core.errors import FlowNotFound, OptionError
 from muskox.core.flows import FlowJob, FlowRecord, NewFlow, OnFailure, Parent, Wait, in_order
-from muskox.core.job import Job, JobState, NewJob, check_id, check_parent_name
+from muskox.core.job import Job, JobState, NewJob, check_flow_id, check_id, check_parent_name
 from muskox.core.seam import World
 from muskox.queue import AddOptions, Queue, read_states
 from muskox.store.protocol import Found, FoundFlows, Store
@@ -67,7 +67,7 @@ class Flow:
     def __init__(
         self, id: str | None = None, *, completed: NewJob | None = None, settled: NewJob | None = None
     ) -> None:
-        self.id = None if id is None else check_id(id)
+        self.id = None if id is None else check_flow_id(id)
         self.completed = completed
         self.settled = settled
         self.jobs: list[InFlow] = []
@@ -212,7 +212,7 @@ class Flows:
 
     async def get(self, id: str) -> FlowRecord | None:
         """The flow or batch as it is now, with its figures and its progress; None when there is none."""
-        return next(iter((await (await self._open()).flows([check_id(id)])).flows), None)
+        return next(iter((await (await self._open()).flows([check_flow_id(id)])).flows), None)
 
     async def list(self, *, unended: bool = False, limit: int = 100, after: str | None = None) -> FoundFlows:
         """A page of flows and batches, latest first, and the cursor to give as `after` for the next.
@@ -236,7 +236,7 @@ class Flows:
         """
         _check_limit(limit)
         states = read_states(state)
-        return await (await self._open()).flow_jobs(check_id(id), states=states, after=after, limit=limit)
+        return await (await self._open()).flow_jobs(check_flow_id(id), states=states, after=after, limit=limit)
 
     async def parents(self, queue: str, id: str) -> list[Parent]:  # type: ignore[valid-type]
         """The parents of a job and how they stand, or ended."""
@@ -244,7 +244,7 @@ class Flows:
 
     async def close(self, id: str) -> FlowRecord:
         """Let nothing more be added to a batch whose producer is gone; returns it. Raises `FlowNotFound`."""
-        found = await (await self._open()).close_flow(check_id(id))
+        found = await (await self._open()).close_flow(check_flow_id(id))
         if found is None:
             raise _missing(id)
         return found
@@ -259,7 +259,7 @@ class Flows:
 
     async def _all(self, id: str, move: Callable[[Store], Awaitable[int]]) -> int:
         store = await self._open()
-        if not (await store.flows([check_id(id)])).flows:
+        if not (await store.flows([check_flow_id(id)])).flows:
             raise _missing(id)
         total = 0
         while moved := await move(store):

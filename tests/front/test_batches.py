@@ -163,7 +163,7 @@ async def test_a_batch_is_cancelled_as_one(ox, emails, ran):
 async def test_wrong_uses_say_what_is_wrong(ox, emails):
     for wrong, said in (
         (lambda: ox.batch("b", completed="done"), "is a job made by new"),
-        (lambda: ox.batch(""), "job id"),
+        (lambda: ox.batch(""), "id of a flow or batch"),
     ):
         with pytest.raises(OptionError, match=said):
             wrong()

@@ -137,7 +137,7 @@ async def test_bad_graphs_are_refused_when_they_are_made(ox, emails):
         (lambda: flow.add(emails.new("work"), attempts=3), "is made already"),
         (lambda: flow.add(emails, "work", label="x" * 300), "name of a parent"),
         (lambda: flow.add(emails, "work", attemps=3), "no option 'attemps'"),
-        (lambda: Flow(""), "job id"),
+        (lambda: Flow(""), "id of a flow or batch"),
         (lambda: After(emails), "After takes"),
         (lambda: chain([]), "a list in a chain needs at least one job"),
     ):

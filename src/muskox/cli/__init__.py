@@ -13,6 +13,7 @@ from muskox.cli.dashboard import access, dashboard
 from muskox.cli.doctor import doctor
 from muskox.cli.events import events
 from muskox.cli.family import Family
+from muskox.cli.flows import flows
 from muskox.cli.limits import hold, limits
 from muskox.cli.look import counts, explain, job, jobs
 from muskox.cli.manage import add, cancel, promote, remove, retry
@@ -51,7 +52,6 @@ def main() -> None:
 
 for _command in (
     worker, dashboard, access, add, counts, jobs, job, explain, retry, promote, cancel, remove, pause, resume, drain,
-    limits, hold,
-    events, doctor, audit, migrate, move, outbox, schedules,
+    limits, hold, flows, events, doctor, audit, migrate, move, outbox, schedules,
 ):  # fmt: skip
     main.add_command(_command)

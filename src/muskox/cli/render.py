@@ -84,7 +84,7 @@ _WIDEST = 2000
 def job_record(job: Job) -> dict[str, Any]:
     """A job as `--json` gives it."""
     return {
-        "id": job.id, "queue": job.queue, "name": job.name, "key": job.key, "state": job.state,
+        "id": job.id, "queue": job.queue, "name": job.name, "key": job.key, "flow": job.flow, "state": job.state,
         "priority": job.priority,
         "data": job.data, "result": job.result, "progress": job.progress, "steps": job.steps, "failure": job.failure,
         "attempt": job.attempt, "attempts": job.attempts, "stalls": job.stalls, "releases": job.releases,
@@ -136,8 +136,8 @@ def job_sheet(job: Job, log: Sequence[LogLine]) -> str:
     """A whole job, one fact per line, its log at the end."""
     allowed = "as its processor says" if job.attempts is None else str(job.attempts)
     facts: list[tuple[str, Any]] = [
-        ("id", job.id), ("queue", job.queue), ("name", job.name), ("key", job.key), ("state", job.state),
-        ("priority", job.priority),
+        ("id", job.id), ("queue", job.queue), ("name", job.name), ("key", job.key), ("flow", job.flow),
+        ("state", job.state), ("priority", job.priority),
         ("attempt", f"{job.attempt} of {allowed}"), ("stalls", job.stalls), ("releases", job.releases),
         ("added", job.added_at), ("due", job.due_at), ("started", job.started_at), ("ended", job.ended_at),
         ("worker", job.worker), ("progress", _json(job.progress)), ("steps", _json(job.steps or None)),

@@ -19,7 +19,7 @@ import msgspec
 from muskox.core import codec
 from muskox.core.errors import OptionError
 from muskox.core.failure import Failure, FailureKind
-from muskox.core.job import JobState, NewJob, check_id, check_parent_name, check_queue_name, moment
+from muskox.core.job import JobState, NewJob, check_flow_id, check_id, check_parent_name, check_queue_name, moment
 
 __all__ = [
     "FLOW_KEPT",
@@ -121,7 +121,7 @@ class NewFlow(msgspec.Struct, frozen=True):
     settled: NewJob | None = None
 
     def __post_init__(self) -> None:
-        check_id(self.id)
+        check_flow_id(self.id)
 
 
 class FlowRecord(msgspec.Struct, frozen=True):

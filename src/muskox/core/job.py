@@ -33,6 +33,7 @@ __all__ = [
     "NewJob",
     "Options",
     "Retention",
+    "check_flow_id",
     "check_id",
     "check_job_name",
     "check_key",
@@ -322,6 +323,11 @@ def check_id(id: str) -> str:
 def check_key(key: str) -> str:
     """Return `key`, or raise `OptionError` when it cannot be the key of a job."""
     return _check_text("key", key)
+
+
+def check_flow_id(id: str) -> str:
+    """Return `id`, or raise `OptionError` when it cannot be the id of a flow or batch."""
+    return _check_text("id of a flow or batch", id)
 
 
 def check_parent_name(name: str) -> str:

@@ -89,12 +89,13 @@ BEGIN
 END
 $$;
 
--- Lock keys, made where there are none. What is there is locked by the conflict and not written.
+-- Lock keys, made where there are none; one that comes to nothing, as for a job that is there already, is forgotten.
+-- What is there is locked by the conflict and not written.
 CREATE FUNCTION muskox.lock_keys(p_queues integer[], p_keys text[]) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
 BEGIN
-    INSERT INTO muskox.keys (queue, name)
-    SELECT DISTINCT w.queue, w.name COLLATE "C" FROM unnest(p_queues, p_keys) AS w (queue, name)
+    INSERT INTO muskox.keys (queue, name, idle_at)
+    SELECT DISTINCT w.queue, w.name COLLATE "C", 0 FROM unnest(p_queues, p_keys) AS w (queue, name)
     WHERE w.name IS NOT NULL
     ORDER BY 1, 2
     ON CONFLICT (queue, name) DO UPDATE SET name = excluded.name WHERE false;
