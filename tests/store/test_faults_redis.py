@@ -108,6 +108,13 @@ LEFT = {"waiting": 6, "active": 1, "cancelled": 1}
 # --- scripts -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", scripts.NAMES)
+def test_the_server_can_read_every_step(name):
+    step = scripts.script(name, flags=True)
+
+    assert shared_server().tell("SCRIPT", "LOAD", step.text) == step.sha
+
+
 @pytest.mark.parametrize("durability", ["default", "replicated"])
 async def test_fault_r05_flushed_scripts_are_loaded_again_within_the_call(durability):
     async with pair() as (server, _), opened(server, durability=durability) as store:

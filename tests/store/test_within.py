@@ -13,6 +13,7 @@ from muskox.core.errors import Duplicate, OptionError
 from muskox.core.flows import NewFlow
 from muskox.core.job import JobState, NewJob, Options
 from muskox.core.life import Complete
+from muskox.core.limits import Limits
 from muskox.store.protocol import Want
 from tests import engines
 from tests.store.flowing import node, record, run_all
@@ -298,4 +299,39 @@ async def test_children_of_a_job_that_is_completed_in_a_transaction_wait_when_it
 
     assert await state(store, "b") is JobState.WAITING
     assert [parent.result for parent in await store.parents("files", "b")] == [5]
+    assert await store.audit() == []
+
+
+# --- keys ----------------------------------------------------------------------------------
+
+
+async def test_jobs_with_a_key_take_their_place_with_the_transaction_or_never_had_one(store, transaction):
+    await store.limit("files", Limits(key_concurrency=1))
+    with pytest.raises(Rollback), transaction() as tx:  # noqa: PT012 - as above
+        store.add_within([new("a", key="acme")], tx)
+        raise Rollback
+    assert await store.keys("files") == []
+
+    with transaction() as tx:
+        added = store.add_within([new("b", key="acme"), new("c", key="acme"), new("d")], tx)
+
+    assert [answer.job.state for answer in added] == [JobState.WAITING, JobState.BLOCKED, JobState.WAITING]
+    [key] = await store.keys("files")
+    assert (key.waiting, key.blocked, key.active) == (1, 1, 0)
+    assert await store.audit() == []
+
+
+async def test_a_completion_within_a_transaction_gives_the_slot_of_its_key_back_with_it(store, transaction):
+    await store.limit("files", Limits(key_concurrency=1))
+    await store.add([new("a", key="acme"), new("b", key="acme")])
+    [job] = await store.claim([Want("files")], limit=5, worker="w", lease=3600)
+
+    with pytest.raises(Rollback), transaction() as tx:  # noqa: PT012 - as above
+        store.settle_within([Complete(job.lease)], tx)
+        raise Rollback
+    assert await figures(store) == {"active": 1, "blocked": 1}
+    with transaction() as tx:
+        assert store.settle_within([Complete(job.lease)], tx) == []
+
+    assert await figures(store) == {"completed": 1, "waiting": 1}
     assert await store.audit() == []

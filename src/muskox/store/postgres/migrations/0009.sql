@@ -22,7 +22,8 @@ CREATE TABLE muskox.limits (
 
 -- A key that has jobs, limits of its own, a hold or a bucket that is not full. `open` jobs stand in line. A concurrency
 -- or gap of its own is NULL where the default of the queue holds and 0 where there is no limit. `look_at`: blocked jobs
--- may go on then; `idle_at`: nothing is left of it then, and it is forgotten.
+-- may go on then; `idle_at`: nothing is left of it then, and it is forgotten, as one is that was made for a job that was
+-- known already.
 CREATE TABLE muskox.keys (
     queue integer NOT NULL,
     open integer NOT NULL DEFAULT 0,
@@ -36,7 +37,7 @@ CREATE TABLE muskox.keys (
     empty double precision,
     held_until bigint,
     look_at bigint,
-    idle_at bigint,
+    idle_at bigint DEFAULT 0,
     name text COLLATE "C" NOT NULL,
     own text COLLATE "C",
     PRIMARY KEY (queue, name)

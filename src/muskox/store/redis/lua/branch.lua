@@ -10,6 +10,7 @@
 -- needs  dedup
 -- needs  nodes
 -- needs  flowing
+-- needs  again
 -- needs  joining
 -- ASKED  queue, id, fence; groups as add.lua has them; parents of each job or false, see joining.lua
 -- RETURNS  "lost"; "alone" where its job is in no flow, with the id of the flow "" or what grow.lua gives, with the flow

@@ -10,6 +10,7 @@
 -- needs  dedup
 -- needs  nodes
 -- needs  flowing
+-- needs  again
 -- needs  moving
 -- needs  walk
 -- ASKED, RETURNS  see walk.lua; returns how many, and where to go on (0: nowhere)

@@ -10,6 +10,7 @@
 -- needs  dedup
 -- needs  nodes
 -- needs  flowing
+-- needs  again
 -- needs  moving
 -- needs  members
 -- ASKED  its id, how many at most

@@ -67,9 +67,9 @@ local function move(want, ids, vs, first)
   local one_name, one_attempt, size = true, true, #ids
   for i = 1, size do
     local v = vs[i]
-    local a, b, c, _, _, _, _, mark = byte(v, 9, 16)
-    local data, from = 16 + a * 65536 + b * 256 + c, 16
-    if mark == 193 then _, from = key_in(v, 16) end
+    local a, b, c = byte(v, 9, 11)
+    local data, from, _ = 16 + a * 65536 + b * 256 + c, 16, nil
+    if TIED then _, from = key_in(v, 16) end
     local text = sub(v, from, data - 1)
     local made = known[text]
     if not made then made = claimed_head(text, want, first); known[text] = made end

@@ -9,6 +9,7 @@
 -- needs  dedup
 -- needs  nodes
 -- needs  flowing
+-- needs  again
 -- ASKED  how many at most, then per queue with a rule of its own: µs and count for completed, the same for failed
 --        and cancelled; the rule for all others; last the µs for which flows are kept
 -- RETURNS  how many jobs

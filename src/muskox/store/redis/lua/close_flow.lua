@@ -9,6 +9,7 @@
 -- needs  dedup
 -- needs  nodes
 -- needs  flowing
+-- needs  again
 -- ASKED  its id
 -- RETURNS  its record (see flowing.lua), or nothing when there is none
 

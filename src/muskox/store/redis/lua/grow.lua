@@ -9,6 +9,7 @@
 -- needs  dedup
 -- needs  nodes
 -- needs  flowing
+-- needs  again
 -- needs  joining
 -- ASKED  flow: id, whether it is a batch, whether it stays open, and of each job that follows it (completed, settled)
 --        queue and id, its group, its dedup rule or false, or else false; groups as add.lua has them; parents of each job

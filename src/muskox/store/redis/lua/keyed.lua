@@ -1,5 +1,5 @@
 -- keyed.lua · jobs with a key: how many of each stand in line, run, and wait behind; part of steps that move jobs
--- gives  LISTS, ring_list, apply_own, block, change_key, forget_keys, hold, key_line, leave_key, leave_key_line, let_in
+-- gives  LISTS, ring_list, apply_own, block, change_key, end_runs, forget_keys, hold, key_line, leave_key, leave_key_line, let_in
 -- gives  look_at_keys, read_keys, ring_of, send_back, start_of_key
 --
 -- What is kept of a key: how many are open (in line), active, blocked (4 bytes each); where it is listed (1 byte; 1: by
@@ -45,14 +45,22 @@ function apply_own(ring, its)
 end
 
 local function add_key(ring, key, kept)
-  local its = { key = key, is_new = not kept, open = 0, active = 0, blocked = 0, listed = 0, empty = 0, hold = 0, own = false }
-  if kept then
-    its.open, its.active, its.blocked, its.listed = struct.unpack('>I4I4I4B', kept)
-    if #kept > 13 then its.empty, its.hold, its.own = unpack(unpack_text(sub(kept, 14))) end
+  local open, active, blocked, listed = 0, 0, 0, 0
+  if kept then open, active, blocked, listed = struct.unpack('>I4I4I4B', kept) end
+  local its = {
+    key = key, is_new = not kept, is_changed = false, open = open, active = active, blocked = blocked, listed = listed,
+    empty = 0, hold = 0, own = false,
+    weight = 1, concurrency = ring.concurrency, interval = ring.interval, size = ring.size,
+  }
+  if kept and #kept > 13 then
+    its.empty, its.hold, its.own = unpack(unpack_text(sub(kept, 14)))
+    apply_own(ring, its)
   end
-  apply_own(ring, its)
   ring.its[key] = its
-  for from, number in pairs(ring.left[key] or {}) do its[FIGURE[from]] = math.max(0, its[FIGURE[from]] - number) end
+  local left = ring.left[key]
+  if left then
+    for from, number in pairs(left) do its[FIGURE[from]] = math.max(0, its[FIGURE[from]] - number) end
+  end
   return its
 end
 
@@ -133,6 +141,16 @@ function leave_key(queue, key, from)
     ring.left[key], ring.unread[#ring.unread + 1] = left, key
   end
   left[from] = (left[from] or 0) + 1
+end
+
+-- Runs of jobs with these keys have ended.
+function end_runs(queue, keys)
+  local ring = ring_of(queue)
+  read_keys(ring, keys)
+  for _, key in ipairs(keys) do
+    local its = change_key(ring, key)
+    its.active = math.max(0, its.active - 1)
+  end
 end
 
 -- Take a place among those that run for a job in line; whether there is one.

@@ -10,6 +10,7 @@
 -- needs  dedup
 -- needs  nodes
 -- needs  flowing
+-- needs  again
 -- ASKED  how many at most, stalls allowed where nobody said, µs of delay by number of stalls
 -- RETURNS  per job: queue, id, record, worker
 -- May run without memory to spare.

@@ -59,9 +59,10 @@ local function complete(queue, ids, results)
       local place = 7 * (number + i)
       local v, token, id = vs[i - first + 1], sub(ARGV[4], place - 6, place), ids[i]
       if is_active_under(v, token) then
-        local a, b, c, _, _, _, _, mark = byte(v, 9, 16)
-        local data, from, result = 16 + a * 65536 + b * 256 + c, 16, results and results[i] or ''
-        if mark == 193 then keys[#keys + 1], from = key_in(v, 16) end
+        local a, b, c = byte(v, 9, 11)
+        local data, from, key, result = 16 + a * 65536 + b * 256 + c, 16, '', results and results[i] or ''
+        if TIED then key, from = key_in(v, 16) end
+        if key ~= '' then keys[#keys + 1] = key end
         local text = sub(v, from, data - 1)
         local head = known[text]
         if not head then head = completed_head(text); known[text] = head end
@@ -98,7 +99,10 @@ local function complete(queue, ids, results)
     for i = 1, made do count(queue, names[i], 'A', 'C', 1) end
   end
   tell(queue, 'completed', done, one_name and names[1] or names, one_attempt and attempts[1] or attempts)
-  if TIED then leave_keys(queue, keys) end
+  if #keys > 0 then
+    with_keyed()
+    end_runs(queue, keys)
+  end
   for _, its in ipairs(tied) do
     ended(queue, its[1], its[2], 'C', its[3])
   end

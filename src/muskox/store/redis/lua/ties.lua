@@ -1,5 +1,5 @@
 -- ties.lua · what the moves of one job mean for others; part of every step that moves jobs
--- gives  FACT, ends, dropped, is_tied, arrive, left, leave_keys, ended, gone
+-- gives  FACT, ends, dropped, is_tied, arrive, left, ended, gone
 --
 -- A job without a key that is in no flow concerns nobody else, and of it only `is_tied` is asked.
 
@@ -40,12 +40,6 @@ function left(queue, id, head, from)
     with_keyed()
     leave_key(queue, head[KEY], from)
   end
-end
-
--- Runs of jobs with these keys have ended.
-function leave_keys(queue, keys)
-  if #keys > 0 then with_keyed() end
-  for _, key in ipairs(keys) do leave_key(queue, key, 'A') end
 end
 
 -- A tied job has ended, and that is written: `to` is its state, or nil where it was deleted before it had ended.
