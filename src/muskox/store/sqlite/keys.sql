@@ -42,7 +42,7 @@ UPDATE muskox_keys SET empty = empty - :jump * 1000, held = held - :jump, look_a
 UPDATE muskox_queues SET limited = limited | :mark WHERE id = :queue AND limited & :mark = 0;
 
 -- name: active_in
-SELECT sum(active) FROM muskox_lanes WHERE queue = :queue;
+SELECT id, active FROM muskox_lanes WHERE queue = :queue;
 
 -- name: add_keys
 INSERT INTO muskox_keys (queue, name)

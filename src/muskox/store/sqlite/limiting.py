@@ -9,12 +9,13 @@ from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
+from muskox.core.job import JobState
 from muskox.core.limits import NO_LIMITS, KeyLimits, Limits
 from muskox.store.protocol import Finding, KeyState, QueueLimits, Standing
 from muskox.store.sqlite import keys, select
 from muskox.store.sqlite.keys import Key
 from muskox.store.sqlite.moves import text
-from muskox.store.sqlite.tx import Tx
+from muskox.store.sqlite.tx import NUMBER, Tx
 
 __all__ = [
     "HAS_LIMITS",
@@ -32,6 +33,8 @@ __all__ = [
 
 HAS_LIMITS = 1
 """The mark of a queue that has limits or a hold of its own; see migrations/0001.sql."""
+
+_A = NUMBER[JobState.ACTIVE]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(list[Key]).decode
@@ -108,13 +111,17 @@ def _look(tx: Tx, queue: str, number: int) -> QueueLimits:
     said, empty_ns, held, declared = tx.one("limits_of", {"queue": number}) or ("{}", 0, None, None)
     limits = keys.read_limits(said)
     rate = limits.rate
-    [active] = tx.one("active_in", {"queue": number}) or [0]
     return QueueLimits(
-        queue, tx.now, limits, None if declared is None else keys.read_limits(declared), active or 0,
+        queue, tx.now, limits, None if declared is None else keys.read_limits(declared), _active(tx, number),
         None if rate is None else rate.tokens(empty_ns / 1000, tx.now),
         None if rate is None else rate.next_at(empty_ns / 1000, tx.now),
         held if held is not None and held > tx.now else None,
     )  # fmt: skip
+
+
+def _active(tx: Tx, queue: int) -> int:
+    """How many jobs of a queue run, the moves of this transaction included."""
+    return sum(active + tx.delta(lane, _A) for lane, active in tx.all("active_in", {"queue": queue}))
 
 
 def look_at_keys(tx: Tx, queue: str, names: Sequence[str] | None, after: str, limit: int) -> list[KeyState]:
@@ -183,8 +190,7 @@ class Gate:
             caps = []
             if limits.concurrency is not None:
                 self.counted.add(queue)
-                [active] = tx.one("active_in", {"queue": queue}) or [0]
-                caps.append(limits.concurrency - (active or 0))
+                caps.append(limits.concurrency - _active(tx, queue))
             if limits.rate is not None:
                 caps.append(limits.rate.tokens(empty_ns / 1000, tx.now))
             if held is not None and held > tx.now:
