@@ -94,8 +94,6 @@ DECLARE
     v_tied muskox.move[];
     v_bound muskox.move[];
     v_queues integer[];
-    v_key_queues integer[];
-    v_keys text[];
 BEGIN
     moved := 0;
     PERFORM muskox.lock_ties(array_agg(j.queue), array_agg(j.key), array_agg(j.flow), array_agg(j.seq))
@@ -104,10 +102,10 @@ BEGIN
     HAVING count(*) > 0;
     IF p_verb = 'retry' THEN
         -- Nothing may be left of the key of one that has ended.
-        SELECT array_agg(j.queue), array_agg(j.key) INTO v_key_queues, v_keys
+        PERFORM muskox.lock_keys(array_agg(j.queue), array_agg(j.key))
         FROM unnest(p_queues, p_ids) AS w (queue, id) JOIN muskox.jobs AS j ON j.queue = w.queue AND j.id = w.id
-        WHERE j.key IS NOT NULL;
-        PERFORM muskox.lock_keys(v_key_queues, v_keys);
+        WHERE j.key IS NOT NULL
+        HAVING count(*) > 0;
     END IF;
     SELECT array_agg(j.tid ORDER BY j.place), array_agg(j.seq ORDER BY j.place), array_agg(j.seq) FILTER (WHERE j.flow IS NOT NULL)
     INTO v_tids, v_rows, v_in_flow
@@ -120,7 +118,6 @@ BEGIN
         FOR UPDATE OF j
     ) AS j;
     IF v_tids IS NULL THEN
-        PERFORM muskox.free_keys(v_now, v_key_queues, v_keys);
         RETURN NEXT;
         RETURN;
     END IF;
@@ -172,7 +169,6 @@ BEGIN
     IF v_tied IS NOT NULL THEN
         SELECT v_queues || f.queues INTO v_queues FROM muskox.follow(v_now, v_tied) AS f;
     END IF;
-    PERFORM muskox.free_keys(v_now, v_key_queues, v_keys);
     IF p_verb IN ('cancel', 'remove') THEN
         v_queues := v_queues || muskox.dedup_over(
             v_now, ARRAY(SELECT m.queue FROM unnest(v_moves) AS m), ARRAY(SELECT m.id FROM unnest(v_moves) AS m));

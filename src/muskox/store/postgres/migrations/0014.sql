@@ -224,9 +224,6 @@ BEGIN
     IF v_plant.moves IS NOT NULL THEN
         SELECT f.queues INTO v_queues FROM muskox.follow(v_now, v_plant.moves) AS f;
     END IF;
-    IF v_plant.known IS NOT NULL OR true = ANY (p_bound) THEN
-        PERFORM muskox.free_keys(v_now, p_queues, p_keys);
-    END IF;
     IF v_flow.open AND NOT p_open THEN
         v_queues := v_queues || muskox.end_flow(v_now, v_flow.number);
     END IF;
@@ -285,7 +282,6 @@ BEGIN
     FOR UPDATE;
     lost := NOT FOUND;
     IF lost THEN
-        PERFORM muskox.free_keys(v_now, p_queues, p_keys);
         RETURN NEXT;
         RETURN;
     END IF;
@@ -298,9 +294,6 @@ BEGIN
     IF v_plant.moves IS NOT NULL THEN
         SELECT f.queues INTO v_queues FROM muskox.follow(v_now, v_plant.moves) AS f;
     END IF;
-    IF v_plant.known IS NOT NULL OR true = ANY (p_bound) THEN
-        PERFORM muskox.free_keys(v_now, p_queues, p_keys);
-    END IF;
     IF v_plant.created > 0 THEN
         UPDATE muskox.flows AS f SET total = f.total + v_plant.created WHERE f.number = v_flow.number;
     END IF;
@@ -312,15 +305,5 @@ BEGIN
     END IF;
     bells := muskox.awaited(p_queues || v_queues);
     RETURN NEXT;
-END
-$$;
-
--- Forget those of the keys that were made for nothing.
-CREATE FUNCTION muskox.free_keys(p_now bigint, p_queues integer[], p_keys text[]) RETURNS void LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
-BEGIN
-    IF cardinality(array_remove(p_keys, NULL)) > 0 THEN
-        PERFORM muskox.open_keys(p_now, p_queues, p_keys, NULL, NULL, NULL, NULL, NULL);
-    END IF;
 END
 $$;
