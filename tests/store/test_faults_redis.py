@@ -11,6 +11,7 @@ import pytest
 
 from muskox.core.errors import OptionError, StoreFull, StoreReadOnly, StoreUnavailable, StoreUnsupported
 from muskox.core.events import Trimmed
+from muskox.core.flows import FlowKind, FlowState, NewFlow, Wait
 from muskox.core.job import JobState, NewJob, Retention
 from muskox.core.life import Complete, Fail, Hold, Release
 from muskox.core.limits import KeyLimits, Limits, Rate
@@ -22,6 +23,7 @@ from muskox.store.redis.location import parse
 from muskox.store.redis.server import _check_version
 from tests.proxy import Proxy
 from tests.servers.valkey import HOST, fresh_prefix, running, shared_server, system_binary
+from tests.store.flowing import complete, fail, flow, node, run_all, runs
 from tests.store.reading import BROKEN, events, everything, figures, state
 
 FILES = [Want("files")]
@@ -77,9 +79,29 @@ async def use_every_verb(store):
     await store.beat(worker, gone=True)
     await store.wait(["files"], seconds=0.01)
     await use_limits(store)
+    await use_flows(store)
     assert len(await events(store)) > 20
     assert await store.audit() == []
     return await figures(store)
+
+
+async def use_flows(store):
+    """All verbs of flows and batches, in a queue of its own."""
+    await flow(store, node("a", queue="flowing"), node("b", [Wait("flowing", "a", "a")], queue="flowing"), open=True)
+    [run] = (await runs(store, queues=["flowing"])).values()
+    assert len(await store.branch(run.lease, [node("a:1", queue="flowing")])) == 1
+    await complete(store, run, result="1")
+    assert [parent.state for parent in await store.parents("flowing", "b")] == [JobState.COMPLETED, JobState.WAITING]
+    assert await store.cancel_flow("flow") == 2
+    assert await store.retry_flow("flow") == 2
+    assert await run_all(store, ["flowing"]) == ["a:1", "b"]
+    over = NewJob("over", "flowing", "tell")
+    await store.grow(NewFlow("batch", FlowKind.BATCH, open=True, settled=over), [node("c", queue="flowing")])
+    await fail(store, *(await runs(store, queues=["flowing"])).values())
+    assert (await store.close_flow("batch")).state is FlowState.FAILED
+    assert [job.id for job in (await store.flow_jobs("batch")).jobs] == ["c"]
+    assert [one.id for one in (await store.flows(limit=1)).flows] == ["batch"]
+    assert await run_all(store, ["flowing"]) == ["over"]
 
 
 async def use_limits(store):
@@ -279,8 +301,8 @@ async def test_fault_r09_the_audit_names_what_was_evicted_and_nothing_hangs(dama
 RIGHTS = (
     "+auth +hello +ping +select +info +time +eval +evalsha +publish +subscribe +wait +waitaof +exists +del +pexpire "
     "+hget +hmget +hset +hsetnx +hdel +hexists +hincrby +hgetall +hscan +lindex +llen +lpop +lrange +ltrim +rpush "
-    "+sadd +srem +sismember +xadd +xrange +xtrim +zadd +zcard +zcount +zmscore +zpopmin +zrange "
-    "+zrangebylex +zrangebyscore +zrank +zrem +zrevrange +zrevrank +zscore"
+    "+sadd +srem +sismember +unlink +xadd +xrange +xtrim +zadd +zcard +zcount +zmscore +zpopmin +zrange "
+    "+zrangebylex +zrangebyscore +zrank +zrem +zrevrange +zrevrangebyscore +zrevrank +zscore"
 )
 """What docs/explanation/redis.md calls the least rights."""
 

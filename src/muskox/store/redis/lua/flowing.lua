@@ -145,9 +145,13 @@ local function release(its, queue, nodes)
     local ids, fields = {}, {}
     for i = first, math.min(first + CHUNK - 1, #nodes) do ids[#ids + 1] = nodes[i].id end
     for i, v in ipairs(call('HMGET', jobs, unpack(ids))) do
-      fields[2 * i - 1], fields[2 * i] = ids[i], freed(nodes[first + i - 1], v, known, lines)
+      -- Where it is another one, something else than a step of ours has been here.
+      if v and sub(v, 1, 8) == 'B' .. BEHIND then
+        fields[#fields + 1] = ids[i]
+        fields[#fields + 1] = freed(nodes[first + i - 1], v, known, lines)
+      end
     end
-    call('HSET', jobs, unpack(fields))
+    if #fields > 0 then call('HSET', jobs, unpack(fields)) end
   end
   for _, line in ipairs(lines) do
     for first = 1, #line, CHUNK do
@@ -162,9 +166,12 @@ end
 -- A job that was blocked by its parents ends because of one of them.
 function fall(its, node, failure)
   local queue, id = node.queue, node.id
-  local _, _, text, _, data = open_record(call('HGET', P .. 'jobs:' .. queue, id))
-  local head, state = read_head(text), flow_of(its.flow).is_stopped and 'X' or 'F'
+  local v = call('HGET', P .. 'jobs:' .. queue, id)
   leave_parents(its, node)
+  -- Where it is another one, something else than a step of ours has been here.
+  if not v or sub(v, 1, 8) ~= 'B' .. BEHIND then return end
+  local _, _, text, _, data = open_record(v)
+  local head, state = read_head(text), flow_of(its.flow).is_stopped and 'X' or 'F'
   head[ENDED] = now
   if state == 'F' then head[FAILURE] = failure else end_window(queue, id, head) end
   call('ZADD', P .. ENDED_KEY[state] .. queue, now, id)
