@@ -18,7 +18,7 @@ SQL = {
 }
 SLOW_ON_PURPOSE = {name for name in SQL if name.startswith("audit")} | {"integrity"}
 BY_A_BOUNDED_SORT = {
-    "flow_page", "flow_records", "holders", "page_active", "pick_oldest", "unended_jobs",
+    "flow_page", "flow_records", "first_to_go", "holders", "page_active", "pick_oldest", "unended_jobs",
 }  # fmt: skip
 """They sort what there is little of: the jobs that run now, one job for each priority, a page, one flow."""
 WALKED = ("muskox_jobs", "muskox_schedules", "muskox_ledger", "muskox_flows", "muskox_nodes", "muskox_edges")
