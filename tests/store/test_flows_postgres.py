@@ -81,6 +81,20 @@ async def test_two_parents_that_end_in_two_transactions_at_once_do_not_both_miss
     assert await store.audit() == []
 
 
+async def test_ends_of_jobs_whose_rows_have_moved_since_the_claim_are_told_too(store):
+    await flow(store, node("a"), node("b", ["a"]))
+    await fill(store, ["c", "d"], more=False, settled=NewJob("over", "ends", "tell"))
+    claimed = await runs(store)
+    assert await store.renew([claimed["a"].lease, claimed["c"].lease], lease=60) == []
+
+    await complete(store, *claimed.values())
+
+    assert await state(store, "b") is JobState.WAITING
+    assert await tally(store, "batch") == (2, 2, 0, 0)
+    assert await figures(store, "ends") == {"waiting": 1}
+    assert await store.audit() == []
+
+
 async def test_the_last_two_of_a_batch_that_end_at_once_add_what_follows_once(own, store):
     await fill(store, ["a", "b"], more=False, settled=NewJob("over", "ends", "tell"))
     claimed = await runs(store)

@@ -117,6 +117,8 @@ BEGIN
         SET state = 4, ended = v_now, lease_until = NULL, failure = NULL, result = c.result
         FROM unnest(p_tids, p_tokens, p_results) AS c (tid, token, result)
         WHERE j.ctid = c.tid AND j.token = c.token AND j.state + 0 = 3
+          -- Else nothing is written before what those are tied to that have moved is locked too.
+          AND cardinality(v_rows) = cardinality(p_tids)
         RETURNING ROW(j.seq, j.queue, j.lane, j.attempt, 3, 4, j.counted, j.id, j.key, j.flow)::muskox.move AS move,
                   position('"dedup":' IN j.options) > 0 AS unique_one
     )
