@@ -226,3 +226,15 @@ async def test_what_happened_to_a_job_is_found_among_many_events(anywhere: Dashb
     assert told[-1] == ("failed", 2)
     [retrying] = [one for one in found["timeline"] if one["kind"] == "retrying"]
     assert "RuntimeError: no answer" in retrying["traceback"]
+
+
+async def test_a_key_is_given_shown_and_kept_when_a_job_is_run_again(anywhere: Dashboard):
+    http = anywhere.http
+    added = await ok(http.post("/api/queues/email/jobs", json={"name": "welcome", "key": "example.org"}), 201)
+
+    again = await ok(http.post(f"/api/queues/email/jobs/{added['id']}/again"), 201)
+
+    assert (added["key"], again["key"]) == ("example.org", "example.org")
+    job = await anywhere.ox.queue("email").get(again["id"])
+    assert job is not None
+    assert job.key == "example.org"

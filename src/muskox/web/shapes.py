@@ -99,7 +99,7 @@ class JobSummary(BaseModel):
                 "id": _ID, "queue": "email", "name": "welcome", "state": "failed", "priority": 0, "attempt": 3,
                 "attempts": 3, "stalls": 0, "added_at": "2026-11-27T18:00:00Z", "due_at": None,
                 "started_at": "2026-11-27T18:00:09Z", "ended_at": "2026-11-27T18:00:09.2Z", "progress": None,
-                "preview": '{"to":"ada@example.org"}', "worker": None, "failure": {
+                "preview": '{"to":"ada@example.org"}', "worker": None, "key": "example.org", "flow": None, "failure": {
                     "kind": "error", "type": "ConnectionRefusedError", "message": "no answer", "final": False},
             }
         }
@@ -120,6 +120,8 @@ class JobSummary(BaseModel):
     progress: Any
     preview: str = Field(description="the beginning of the data, secrets hidden")
     worker: str | None
+    key: str | None = Field(description="groups jobs for limits and turns")
+    flow: str | None = Field(description="the id of the flow that it belongs to")
     failure: FailureShape | None
 
 

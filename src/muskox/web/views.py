@@ -166,6 +166,8 @@ def _common(job: Job, mask: Mask) -> dict[str, Any]:
         "progress": mask.value(_decoded(job, "progress")),
         "preview": _preview(job, mask),
         "worker": job.worker,
+        "key": None if job.key is None else mask.text(job.key),
+        "flow": job.flow,
         "failure": _failure(job.failure, mask.text, whole=False),
     }
 

@@ -64,6 +64,7 @@ class NewJobShape(BaseModel):
     timeout: float | None = None
     keep_for: float | None = None
     expires_in: float | None = None
+    key: str | None = Field(None, description="groups jobs for limits and turns")
 
 
 # --- look ------------------------------------------------------------------------------
@@ -208,7 +209,7 @@ async def again(
         of = job.options
         added = await line.add(
             job.name, data, priority=job.priority, attempts=of.attempts, backoff=of.backoff, timeout=of.timeout,
-            max_stalls=of.max_stalls, keep_for=of.keep_for,
+            max_stalls=of.max_stalls, keep_for=of.keep_for, expires_in=of.expires_in, key=job.key,
         )  # fmt: skip
         deed.detail["id"] = added.id
     return summary(added, desk.masks)

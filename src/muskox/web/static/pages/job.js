@@ -112,6 +112,8 @@ function facts(job) {
   const options = Object.entries(job.options).filter(([name]) => name !== "attempts" && name !== "max_stalls");
   return card("Facts", {}, h("dl", { class: "facts" },
     fact("Queue", link(queueHash(job.queue), job.queue)),
+    fact("Key", job.key),
+    fact("Flow", job.flow && h("code", {}, job.flow)),
     fact("Priority", job.priority),
     fact("Attempt", job.attempts ? `${job.attempt} of ${job.attempts}` : job.attempt),
     fact("Stalls", job.stalls || null),

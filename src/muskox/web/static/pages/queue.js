@@ -159,7 +159,7 @@ function table(ctx, { chosen }, jobs) {
       ["Job", "State", "Data", "Attempt", "When"].map((title, at) => h("th", { scope: "col", class: at > 2 ? "num" : "" }, title)))),
     h("tbody", {}, jobs.map((job) => h("tr", { key: job.id, class: chosen.has(job.id) ? "on" : "" },
       select && h("td", { class: "tick" }, h("input", { type: "checkbox", "aria-label": `Select ${job.name} ${job.id}`, checked: chosen.has(job.id), onchange: choose(job) })),
-      h("td", { class: "job" }, h("a", { class: "row", href: jobHash(job.queue, job.id) }, job.name), h("code", { title: job.id }, shortId(job.id))),
+      h("td", { class: "job" }, h("a", { class: "row", href: jobHash(job.queue, job.id) }, job.name), job.key && h("small", { class: "soft", title: "key" }, ` ${job.key}`), h("code", { title: job.id }, shortId(job.id))),
       h("td", {}, pill(job.state), job.state === "active" && progress(job.progress)),
       h("td", { class: "preview" }, job.failure && job.state !== "completed" ? h("span", { class: "failed" }, `${job.failure.type || job.failure.kind}: ${job.failure.message}`) : h("code", {}, job.preview)),
       h("td", { class: "num" }, job.attempts ? `${job.attempt} of ${job.attempts}` : job.attempt, job.priority !== 0 && h("small", { class: "soft", title: "priority" }, ` ↑${job.priority}`)),

@@ -123,10 +123,10 @@ export function addJob(ctx, queue, names) {
     const area = jsonArea("{}");
     const submit = async (event) => {
       event.preventDefault();
-      const { name, priority, delay } = event.target.elements;
+      const { name, priority, delay, key } = event.target.elements;
       try {
         const text = area.read();
-        const body = { name: name.value, priority: Number(priority.value) || 0, delay: Number(delay.value) || 0 };
+        const body = { name: name.value, priority: Number(priority.value) || 0, delay: Number(delay.value) || 0, ...(key.value && { key: key.value }) };
         const rest = JSON.stringify(body).slice(1);
         const added = await postText(`${queuePath(queue)}/jobs`, `{"data":${text},${rest}`);
         close(added);
@@ -141,6 +141,7 @@ export function addJob(ctx, queue, names) {
       h("datalist", { id: "job-names" }, names.map((one) => h("option", { value: one }))),
       area.node,
       h("div", { class: "side" }, h("label", {}, "Priority", h("input", { name: "priority", type: "number", value: "0" })), h("label", {}, "Delay, seconds", h("input", { name: "delay", type: "number", min: "0", step: "any", value: "0" }))),
+      h("label", {}, "Key, for limits and turns", h("input", { name: "key", maxlength: 255, autocomplete: "off" })),
       h("footer", {}, h("button", { type: "button", onclick: () => close() }, "Leave it"), h("button", { class: "primary" }, "Add")));
   }, { wide: true }).catch(tell);
 }
