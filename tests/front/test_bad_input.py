@@ -300,7 +300,7 @@ def test_a_class_that_cannot_work_is_refused_when_it_is_included(ox, instance, e
 
 
 def test_a_kind_of_event_that_there_is_not_is_refused_at_once(ox, emails):
-    said = "there is no event 'succeeded'; use one of active, cancelled, completed,"
+    said = "there is no event 'succeeded'; use one of active, blocked, cancelled, completed,"
     for give in (
         lambda: ox.on("succeeded"),
         lambda: on("succeeded"),

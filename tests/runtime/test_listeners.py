@@ -69,6 +69,9 @@ async def test_mission_a14_each_kind_of_event_reaches_its_listeners(
         await queue.resume()
         await queue.remove("unknown")
         await queue.cancel((await queue.add("long", delay=3600)).id)
+        await queue.set_key("one", concurrency=1)
+        for job in [await queue.add("unknown", key="one") for _ in range(2)]:
+            await queue.cancel(job.id)
         flaky.fail("promote")
         await reached(queue, await queue.add("long"), lambda now: now.progress == 1)
         await until(lambda: all(heard[kind] for kind in HEARD if kind != "released"))
