@@ -23,6 +23,7 @@ MATRIX = {
         "GET /api/queues/{queue}/jobs", "GET /api/search", "GET /api/queues/{queue}/jobs/{id:path}",
         "GET /api/operations", "GET /api/operations/{id}", "GET /api/schedules", "GET /api/schedules/{name:path}",
         "GET /api/upcoming", "GET /api/events", "GET /api/live",
+        "GET /metrics",
     },
     "operate": {
         "POST /api/queues/{queue}/pause", "POST /api/queues/{queue}/resume", "POST /api/queues/{queue}/jobs",

@@ -21,8 +21,9 @@ from muskox.web.gate import check_gates
 from muskox.web.guard import Guard
 from muskox.web.hub import Hub
 from muskox.web.masking import Masks
+from muskox.web.metrics import metrics_of
 from muskox.web.operations import Operations
-from muskox.web.routes import bulk, events, jobs, pages, queues, schedules, session
+from muskox.web.routes import bulk, events, jobs, metrics, pages, queues, schedules, session
 from muskox.web.routes.pages import STATIC
 from muskox.web.sessions import Brake, Sessions
 from muskox.web.ticker import Ticker
@@ -38,6 +39,7 @@ ROUTERS = (
     jobs.router,
     schedules.router,
     events.router,
+    metrics.router,
     pages.router,
 )
 
@@ -71,13 +73,14 @@ def create_app(
     `secret` signs sessions and must be the same in all processes of one dashboard.
     """
     world = ox.world
-    access = access or Access()
+    access, counted = access or Access(), metrics_of(ox)
     desk = Desk(
         ox=ox,
         access=access,
         masks=Masks(ox, mask),
         trail=Trail(audit),
-        hub=Hub(ox),
+        hub=Hub(ox, None if counted is None else counted.tally),
+        metrics=counted,
         sessions=Sessions(access, secret or world.secret(32), world.now),
         brake=Brake(world.now),
         operations=Operations(world),

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -103,11 +103,23 @@ class Watch:
                 return
 
 
+class Counts(Protocol):
+    """Who counts events for metrics."""
+
+    def take(self, event: Event) -> None:
+        """Count an event."""
+
+    def miss(self, number: int) -> None:
+        """Count events that were not read."""
+
+
 class Hub:
     """Follows the store while somebody watches, or always once it is started."""
 
-    def __init__(self, ox: Muskox) -> None:
+    def __init__(self, ox: Muskox, tally: Counts | None = None) -> None:
         self._ox = ox
+        self._tally = tally
+        self._new_after: int | None = None
         self.pulse = Pulse(ox.world.now)
         self._watches: set[Watch] = set()
         self._following: Any = None
@@ -207,6 +219,8 @@ class Hub:
                 log.warning("events cannot be read, they will be asked for again: %s", error)
                 await self._ox.world.sleep(1.0)
                 continue
+            if self._new_after is None:
+                self._new_after = latest.offset
             known = 0 < self.offset <= latest.offset and latest.offset - self.offset < _REMEMBERED
             return self.offset if known else max(0, latest.offset - _REMEMBERED)
 
@@ -233,6 +247,8 @@ class Hub:
         if left <= _REMEMBERED:
             return after
         self.pulse.skip(left)
+        if self._tally is not None:
+            self._tally.miss(left)
         for watch in self._watches:
             watch.put(Told("gap", latest.offset, text=f"{left} events were skipped: there are too many to follow"))
         self.offset = latest.offset
@@ -240,6 +256,9 @@ class Hub:
 
     def _take(self, event: Event) -> None:
         self.pulse.take(event)
+        # What happened before this process began is counted by no one: a restart would count it again.
+        if self._tally is not None and event.offset > (self._new_after or 0):
+            self._tally.take(event)
         if self._watches:
             told = tell(event)
             for watch in self._watches:
