@@ -5,6 +5,7 @@ What may wait for what is checked in the core; waiting is the store's.
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, Unpack, overload
 
@@ -238,7 +239,7 @@ class Flows:
         states = read_states(state)
         return await (await self._open()).flow_jobs(check_flow_id(id), states=states, after=after, limit=limit)
 
-    async def parents(self, queue: str, id: str) -> list[Parent]:  # type: ignore[valid-type]
+    async def parents(self, queue: str, id: str) -> builtins.list[Parent]:
         """The parents of a job and how they stand, or ended."""
         return await (await self._open()).parents(queue, check_id(id))
 

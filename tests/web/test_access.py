@@ -23,7 +23,8 @@ MATRIX = {
         "GET /api/queues/{queue}/jobs", "GET /api/search", "GET /api/queues/{queue}/jobs/{id:path}",
         "GET /api/operations", "GET /api/operations/{id}", "GET /api/schedules", "GET /api/schedules/{name:path}",
         "GET /api/upcoming", "GET /api/events", "GET /api/live",
-        "GET /metrics",
+        "GET /metrics", "GET /api/queues/{queue}/limits", "GET /api/queues/{queue}/keys",
+        "GET /api/queues/{queue}/keys/{key:path}", "GET /api/flows", "GET /api/flows/{id:path}",
     },
     "operate": {
         "POST /api/queues/{queue}/pause", "POST /api/queues/{queue}/resume", "POST /api/queues/{queue}/jobs",
@@ -31,7 +32,9 @@ MATRIX = {
         "POST /api/queues/{queue}/jobs/{id:path}/cancel", "POST /api/queues/{queue}/jobs/{id:path}/again",
         "PATCH /api/queues/{queue}/jobs/{id:path}", "POST /api/queues/{queue}/bulk", "POST /api/schedules",
         "POST /api/schedules/{name:path}/pause", "POST /api/schedules/{name:path}/resume",
-        "POST /api/schedules/{name:path}/run",
+        "POST /api/schedules/{name:path}/run", "PUT /api/queues/{queue}/limits", "POST /api/queues/{queue}/hold",
+        "PUT /api/queues/{queue}/keys/{key:path}", "POST /api/flows/{id:path}/cancel",
+        "POST /api/flows/{id:path}/retry", "POST /api/flows/{id:path}/close",
     },
     "admin": {
         "POST /api/queues/{queue}/drain", "DELETE /api/queues/{queue}/jobs/{id:path}",
@@ -58,7 +61,7 @@ async def test_security_s05_each_role_may_do_what_the_matrix_says_and_no_more(gu
     for role, routes in MATRIX.items():
         for route in sorted(routes - STREAMS):
             method, path = route.split(" ")
-            for part in ("{queue}", "{id:path}", "{id}", "{name:path}"):
+            for part in ("{queue}", "{id:path}", "{id}", "{name:path}", "{key:path}"):
                 path = path.replace(part, "nobody")
             answer = await http.request(method, path, json={})
             if role == "open":

@@ -23,6 +23,12 @@ BODIES = [
     json.dumps({"verb": "retry", "state": "waiting", "most": 10**30, "ids": [""]}).encode(),
     json.dumps({"name": "w", "delay": 1e300, "at": "0001-01-01T00:00:00Z", "priority": 2**63, "attempts": -1}).encode(),
     json.dumps({"name": "n", "queue": "email", "job": "w", "every": 1e308, "data": {"a": [1, {"b": "\x00"}]}}).encode(),
+    json.dumps({"rate": {"limit": 0}, "seconds": -1, "key": "", "weight": 10**30, "concurrency": "x"}).encode(),
+    b'{"seconds": 1e999}',
+    b'{"seconds": 1e300, "key": "\\u0000"}',
+    json.dumps({"rate": {"limit": 1, "per": 1e-300, "burst": 10**30}}).encode(),
+    json.dumps({"rate": {"limit": 10**9, "per": 1e-300}}).encode(),
+    json.dumps({"concurrency": 10**30, "max_waiting": -1, "when_full": "x"}).encode(),
     json.dumps({"name": "o", "queue": "email", "job": "w", "at": "9999-12-31T23:59:59+00:00"}).encode(),
 ]
 QUERIES = [
@@ -43,7 +49,7 @@ async def test_fault_e7_no_route_breaks_whatever_it_is_given(board: Dashboard):
         for method, described in methods.items():
             for given in VALUES if "{" in path else [""]:
                 where = path
-                for part in ("{queue}", "{id}", "{name}"):
+                for part in ("{queue}", "{id}", "{name}", "{key}"):
                     where = where.replace(
                         part, quote("email" if part == "{queue}" and "jobs" in path else given, safe="")
                     )
@@ -61,7 +67,9 @@ async def test_fault_e7_no_route_breaks_whatever_it_is_given(board: Dashboard):
                             assert answer.headers["content-type"] == "application/problem+json", said
 
 
-@pytest.mark.parametrize("name", ["Drain", "EditedData", "Bulk", "NewJobShape", "NewSchedule", "Credentials"])
+@pytest.mark.parametrize(
+    "name", ["Drain", "EditedData", "Bulk", "NewJobShape", "NewSchedule", "Credentials", "SaidLimits"]
+)
 async def test_a_mistyped_field_of_a_request_is_refused(board: Dashboard, name: str):
     document = (await board.http.get("/api/openapi.json")).json()
 

@@ -28,6 +28,8 @@ OPEN_PER_WEIGHT = 16
 """So many jobs of a key stand in line at once, per unit of its weight; the others are blocked until one is claimed."""
 
 _MOST_COUNT = 10**9
+# Shorter ones would be no limit, and in the end divide by zero.
+_SHORTEST_PERIOD = 0.001
 _LONGEST_PERIOD = 366 * 86_400.0
 _SLICE = 0.05
 _MOST_WEIGHT = 100
@@ -52,8 +54,12 @@ class Rate(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         _check_count("rate limit", self.limit, "leave the rate out for no limit, pause the queue to stop it")
-        if not isinstance(self.per, int | float) or isinstance(self.per, bool) or not 0 < self.per <= _LONGEST_PERIOD:
-            raise OptionError(f"per must be more than 0 seconds and at most a year, not {self.per!r}")
+        if (
+            not isinstance(self.per, int | float)
+            or isinstance(self.per, bool)
+            or not _SHORTEST_PERIOD <= self.per <= _LONGEST_PERIOD
+        ):
+            raise OptionError(f"per must be at least {_SHORTEST_PERIOD} seconds and at most a year, not {self.per!r}")
         if self.burst is not None:
             _check_count("burst", self.burst, "1 spreads the starts evenly")
 

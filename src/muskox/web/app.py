@@ -23,7 +23,7 @@ from muskox.web.hub import Hub
 from muskox.web.masking import Masks
 from muskox.web.metrics import metrics_of
 from muskox.web.operations import Operations
-from muskox.web.routes import bulk, events, jobs, metrics, pages, queues, schedules, session
+from muskox.web.routes import bulk, events, flows, jobs, limits, metrics, pages, queues, schedules, session
 from muskox.web.routes.pages import STATIC
 from muskox.web.sessions import Brake, Sessions
 from muskox.web.ticker import Ticker
@@ -35,8 +35,10 @@ ROUTERS = (
     session.router,
     queues.router,
     queues.workers_router,
+    limits.router,
     bulk.router,
     jobs.router,
+    flows.router,
     schedules.router,
     events.router,
     metrics.router,
@@ -47,7 +49,7 @@ _ROOM = 65_536
 """Bytes that a request may have beyond the data of a job."""
 
 _ABOUT = """
-Look at queues, jobs, workers and schedules, and manage them.
+Look at queues, jobs, flows, workers and schedules, and manage them.
 
 Every error is `application/problem+json` with a `code` for programs. Lists are paged by cursors. Requests are
 authorised by `Authorization: Bearer …`, or by the session of a browser, whose changes need the header

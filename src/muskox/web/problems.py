@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from muskox import (
     DataError,
     DeclarationError,
+    FlowNotFound,
     JobNotFound,
     MuskoxError,
     NameTaken,
@@ -155,6 +156,7 @@ _EXPLAINED: dict[type[Exception], Explain] = {
     RequestValidationError: _malformed,
     HTTPException: _plain,
     JobNotFound: _as(404, "job_unknown"),
+    FlowNotFound: _as(404, "flow_unknown"),
     ScheduleNotFound: _as(404, "schedule_unknown"),
     WrongState: _as(409, "wrong_state"),
     NameTaken: _as(409, "name_taken"),

@@ -10,13 +10,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from muskox import JobState
+from muskox import FlowKind, FlowState, JobState, OnFailure
 from muskox.web.access import Role
 
 __all__ = [
-    "DeedShape", "EventShape", "ExplanationShape", "FailureShape", "JobPage", "JobShape", "JobSummary", "LineShape",
-    "MomentShape", "MovedShape", "NameShape", "OperationShape", "OverviewShape", "QueueShape", "ReasonShape",
-    "ScheduleDetail", "ScheduleShape", "SessionShape", "WorkerShape",
+    "DeedShape", "EventShape", "ExplanationShape", "FailureShape", "FlowDetail", "FlowJobShape", "FlowPage",
+    "FlowShape", "JobPage", "JobShape", "JobSummary", "LineShape", "MomentShape", "MovedShape", "NameShape",
+    "OperationShape", "OverviewShape", "ParentShape", "QueueShape", "ReasonShape", "ScheduleDetail",
+    "ScheduleShape", "SessionShape", "WorkerShape",
 ]  # fmt: skip
 
 _ID = "01980d35-7c5f-7a3e-b1d0-6f0b9d3f4c21"
@@ -244,6 +245,75 @@ class ScheduleDetail(ScheduleShape):
     ledger: list[LedgerShape]
 
 
+class FlowShape(BaseModel):
+    """A flow or batch as a whole."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "order-17", "kind": "flow", "state": "running", "open": False, "total": 4, "completed": 2,
+                "failed": 0, "cancelled": 0, "progress": 0.5, "added_at": "2026-11-27T18:00:00Z", "ended_at": None,
+                "completed_job": None, "settled_job": {"queue": "email", "id": "order-17-told", "added": False}},
+        }
+    )  # fmt: skip
+
+    id: str
+    kind: FlowKind
+    state: FlowState
+    open: bool = Field(description="whether jobs can still be added")
+    total: int
+    completed: int
+    failed: int
+    cancelled: int
+    progress: float = Field(description="the share of its jobs that have ended, from 0 to 1")
+    added_at: datetime
+    ended_at: datetime | None
+    completed_job: FollowerShape | None = Field(description="the job that follows when all have been completed")
+    settled_job: FollowerShape | None = Field(description="the job that follows when all have ended")
+
+
+class FollowerShape(BaseModel):
+    """A job that follows a flow, and whether it has been added."""
+
+    queue: str
+    id: str
+    added: bool
+
+
+class FlowPage(BaseModel):
+    """A page of flows, latest first, and the cursor of the next; null after the last."""
+
+    flows: list[FlowShape]
+    cursor: str | None
+
+
+class ParentShape(BaseModel):
+    """A job for which another waits, under the name by which that knows it."""
+
+    name: str
+    queue: str
+    id: str
+    state: JobState
+    on_failure: OnFailure
+
+
+class FlowJobShape(JobSummary):
+    """A job of a flow."""
+
+    model_config = ConfigDict(json_schema_extra={})
+
+    parents: list[ParentShape] | None = Field(description="null where they were not asked for, or are too many")
+
+
+class FlowDetail(FlowShape):
+    """A flow with a page of those of its jobs that are still there, in the order in which they were added."""
+
+    model_config = ConfigDict(json_schema_extra={})
+
+    jobs: list[FlowJobShape]
+    cursor: str | None
+
+
 class EventShape(BaseModel):
     """An event: a fact, told after it was stored."""
 
@@ -284,3 +354,4 @@ class SessionShape(BaseModel):
 
 
 MovedShape.model_rebuild()
+FlowShape.model_rebuild()
