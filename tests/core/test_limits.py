@@ -6,7 +6,7 @@ import math
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 
 from muskox.core.errors import OptionError, RateLimited
 from muskox.core.limits import UNLIMITED, KeyLimits, Limits, Rate
@@ -100,6 +100,7 @@ def test_in_no_window_more_are_taken_than_rate_and_burst_allow(rate, steps):
 
 
 @given(rates, st.integers(0, 10**9), st.integers(1, 1000))
+@example(Rate(201), 0, 10)
 def test_there_is_a_token_when_it_was_said_to_come_and_none_before(rate, passed, wanted):
     now = NOW + passed
     empty = rate.taken(0, NOW, min(wanted, rate.size))

@@ -532,7 +532,7 @@ def test_an_app_moves_from_blocking_code(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kinds", PAIRS, ids="-to-".join)
+@pytest.mark.parametrize("kinds", AROUND, ids="-to-".join)
 async def test_killed_again_and_again_nothing_is_lost_or_doubled(tmp_path, kinds):
     """A process that moves is killed with -9 at moments of chance, while a worker of the new store runs all it gets."""
     world, dice, ledger = RealWorld(), random.Random(7), Counter()

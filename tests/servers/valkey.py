@@ -178,8 +178,9 @@ def _free_port() -> int:
     # be given the very port, connect to itself and keep it. A node of a cluster takes the port 10 000 above as well.
     while True:
         port = random.randrange(20_000, 32_000)
-        with contextlib.closing(socket.socket()) as probe, contextlib.suppress(OSError):
+        with socket.socket() as probe, socket.socket() as above, contextlib.suppress(OSError):
             probe.bind((HOST, port))
+            above.bind((HOST, port + 10_000))
             return port
 
 

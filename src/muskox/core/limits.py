@@ -83,7 +83,12 @@ class Rate(msgspec.Struct, frozen=True):
 
     def next_at(self, empty: float, now: int) -> int | None:
         """When the next token comes; None while there is one."""
-        return None if self.tokens(empty, now) else math.ceil(min(empty, now) + self.interval)
+        if self.tokens(empty, now):
+            return None
+        empty = min(empty, now)
+        at = math.ceil(empty + self.interval)
+        # `empty` is exact to a quarter of a microsecond only, and so the sum may be a little early.
+        return at if at > now and self.tokens(empty, at) else max(at, now) + 1
 
 
 class WhenFull(StrEnum):
