@@ -19,7 +19,7 @@ export function graph(jobs) {
   const meanings = new Set(lines.map(([, , parent]) => parent.on_failure));
   return [h("div", { class: "scroll graph", tabindex: "0", role: "region", "aria-label": "What waits for what" },
     svg("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "group", "aria-label": "Jobs of the flow" },
-      lines.map(([from, to, parent]) => svg("path", { class: `edge ${parent.on_failure} ${parent.state}`, d: curve(from, to) })),
+      lines.map(([from, to, parent]) => svg("path", { class: `edge ${parent.on_failure} ${from.job.state}`, d: curve(from, to) })),
       places.map(({ job, x, y }) => svg("a", { key: idOf(job), class: `node ${job.state}`, href: jobHash(job.queue, job.id), "aria-label": `${job.name}, ${job.state}${job.parents.length ? `, after ${job.parents.map((one) => one.name).join(", ")}` : ""}` },
         svg("rect", { x, y, width: WIDE, height: HIGH, rx: 11 }),
         svg("rect", { class: "mark", x: x + 12, y: y + 12, width: 9, height: 9, rx: 4.5 }),

@@ -81,7 +81,12 @@ export function flow(ctx, id, said) {
   };
   const draw = async () => {
     if (found.kind !== "flow" || found.total > 200) return;
-    picture = (await get(flowPath(id), { parents: true, limit: 200 })).jobs;
+    // What waits for what is asked for anew only when jobs have come; how they stand, each time.
+    const known = new Map(picture?.map((job) => [`${job.queue} ${job.id}`, job.parents]));
+    const now = (await get(flowPath(id), { limit: 200, parents: picture ? null : true })).jobs;
+    const told = now.map((job) => ({ ...job, parents: job.parents ?? known.get(`${job.queue} ${job.id}`) }));
+    picture = told.every((job) => job.parents) ? told : (await get(flowPath(id), { limit: 200, parents: true })).jobs;
+    if (!picture.every((job) => job.parents)) picture = null;
     ctx.refresh();
   };
   const all = async () => {
