@@ -137,7 +137,8 @@ async function begin() {
   await open({ focus: false });
 }
 
-window.addEventListener("hashchange", () => open());
+// Before it is known who is signed in, the beginning opens whatever page is asked for by then.
+window.addEventListener("hashchange", () => ctx.session && open());
 window.addEventListener("muskox:signed-out", async () => {
   if (!ctx.session?.role) return;
   ctx.session = await get("api/session");
