@@ -15,7 +15,7 @@ import pytest_asyncio
 from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
-from muskox import ActiveJob, Muskox
+from muskox import ActiveJob, Flow, Muskox, Rate
 from muskox.testing import run_jobs
 from muskox.web import Role, create_app
 from tests.web.conftest import ACCESS, PASSWORD, served
@@ -194,6 +194,60 @@ async def test_a_job_and_a_schedule_are_added_from_the_page(site: Site, page: Pa
     await expect(page.locator(".empty")).to_contain_text("There is no schedule")
 
 
+async def test_mission_a18_limits_are_put_and_a_key_is_held_from_the_page(site: Site, page: Page):
+    queue = site.ox.queue("email")
+    await queue.add("welcome", {}, key="ada")
+    await page.goto("/#/queues/email")
+    await page.get_by_role("button", name="Limits…").click()
+    await page.fill("dialog [name=rate_limit]", "100")
+    await page.fill("dialog [name=rate_per]", "60")
+    await page.fill("dialog [name=concurrency]", "3")
+    await page.locator("dialog .primary").click()
+    await expect(page.locator(".limits")).to_contain_text("100 per 1 min")
+    await expect(page.locator(".limits")).to_contain_text("0 of 3 run")
+    assert (await queue.limits()).limits.rate == Rate(100, per=60)
+    await page.get_by_role("button", name="Hold…").click()
+    await page.locator("dialog .primary").click()
+    await expect(page.locator(".limits .held")).to_contain_text("ends in")
+    await page.get_by_role("button", name="Let go").click()
+    await expect(page.locator(".limits .held")).to_have_count(0)
+
+    await page.get_by_role("link", name="Keys").click()
+    await page.get_by_role("button", name="Limits of ada").click()
+    await page.locator("dialog [name=any_concurrency]").check()
+    await page.fill("dialog [name=weight]", "4")
+    await page.locator("dialog .primary").click()
+    await expect(page.locator("tbody tr")).to_contain_text("its own")
+    await page.get_by_role("button", name="Hold ada").click()
+    await page.locator("dialog .primary").click()
+    await expect(page.locator("tbody .pill")).to_have_text("held")
+    state = await queue.key("ada")
+    assert (state.own.concurrency, state.own.weight, state.held_until is not None) == ("unlimited", 4, True)
+
+
+async def test_a_flow_is_drawn_retried_and_cancelled_from_the_page(site: Site, page: Page):
+    queue = site.ox.queue("email")
+    flow = Flow("order/17")
+    first = flow.add(queue, "welcome", {"fail": True})
+    flow.add(queue, "welcome", {}, after=first, on_failure="fail")
+    await site.ox.flows.add(flow)
+    await page.goto("/#/flows")
+    await page.get_by_role("link", name="order/17").click()
+    await expect(page.locator("svg a.node")).to_have_count(2)
+    await expect(page.locator("svg a.blocked")).to_have_attribute("aria-label", "welcome, blocked, after welcome")
+    await run_jobs(site.ox)
+    await expect(page.locator("svg a.failed")).to_have_count(2)
+    await expect(page.locator("h1 .pill")).to_have_text("failed")
+
+    await page.get_by_role("button", name="Retry 2").click()
+    await expect(page.locator("h1 .pill")).to_have_text("running")
+    await page.get_by_role("button", name="Cancel…").click()
+    await page.locator("dialog .danger").click()
+    await expect(page.locator("h1 .pill")).to_have_text("cancelled")
+    await page.locator("svg a.node").first.click()
+    await expect(page.locator(".facts")).to_contain_text("order/17")
+
+
 async def test_live_events_come_as_they_happen_and_can_be_narrowed(site: Site, page: Page):
     await page.goto("/#/live?kinds=completed,failed")
     await expect(page.locator(".link")).to_have_text("live")
@@ -255,8 +309,14 @@ async def test_security_s10_nothing_that_users_wrote_runs(site: Site, page: Page
     queue = site.ox.queue("hostile")
     jobs = [await queue.add(text, {text: text, "list": [text]}, id=text) for text in HOSTILE]
     await site.ox.schedules.add_every("s", 3600, queue="hostile", job=HOSTILE[0], data={"x": HOSTILE[1]})
+    flow = Flow(HOSTILE[0])
+    flow.add(queue, HOSTILE[1], {}, after=flow.add(queue, HOSTILE[2], {}, label=HOSTILE[3]), key=HOSTILE[4])
+    await site.ox.flows.add(flow)
+    await queue.add("kept", {}, key=HOSTILE[5], delay=60)
+    await queue.set_key(HOSTILE[6], weight=2)
     await run_jobs(site.ox)
-    paths = ["/", "/#/queues/hostile", f"/#/queues/hostile?name={quote(HOSTILE[0])}&text={quote(HOSTILE[1])}"]
+    paths = ["/#/flows", f"/#/flows/{quote(HOSTILE[0], safe='')}", "/#/queues/hostile/keys"]
+    paths += ["/", "/#/queues/hostile", f"/#/queues/hostile?name={quote(HOSTILE[0])}&text={quote(HOSTILE[1])}"]
     paths += ["/#/schedules", "/#/schedules/s", "/#/live", f"/#/queues/{quote(HOSTILE[0], safe='')}", "/#/audit"]
     paths += [f"/#/queues/hostile/jobs/{quote(job.id, safe='')}" for job in jobs]
     await page.goto("/")
@@ -283,11 +343,26 @@ async def test_every_page_is_accessible_and_no_wider_than_its_window(site: Site,
     await queue.add("nobody", {}, delay=60)
     await queue.add_many([("welcome", {})] * 3)
     await queue.pause()
+    await queue.set_limits(rate=Rate(100, per=60), concurrency=4, key_concurrency=2, max_waiting=1000)
+    await queue.hold(600, key="a-key")
+    flow = Flow("a-flow")
+    parts = [flow.add(queue, "welcome", {}, delay=600) for _ in range(3)]
+    flow.add(queue, "welcome", {}, after=parts, on_failure="continue")
+    await site.ox.flows.add(flow)
     context, page, complaints = await open_page(
         site, viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
     )
     places = ["#/", "#/queues/email", "#/queues/email?state=failed", f"#/queues/email/jobs/{job.id}", "#/workers"]
-    places += ["#/schedules", "#/schedules/tidy", "#/live", "#/audit", "#/queues/unknown"]
+    places += [
+        "#/schedules",
+        "#/schedules/tidy",
+        "#/live",
+        "#/audit",
+        "#/queues/unknown",
+        "#/queues/email/keys",
+        "#/flows",
+        "#/flows/a-flow",
+    ]
     async with site.ox.worker(["email"]):
         await page.goto("/")
         await page.evaluate(AXE)
@@ -303,6 +378,7 @@ async def test_every_page_is_accessible_and_no_wider_than_its_window(site: Site,
             ]
             assert said == [], place
             dialog = {"#/queues/email": "Add a job", "#/schedules": "Add a schedule", places[3]: "Edit and retry…"}
+            dialog |= {"#/queues/email?state=failed": "Limits…", "#/queues/email/keys": "Limits of a-key"}
             if place in dialog and width > 1000:
                 await page.get_by_role("button", name=dialog[place]).click()
                 await expect(page.locator("dialog")).to_be_visible()

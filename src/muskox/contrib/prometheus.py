@@ -45,8 +45,13 @@ class Metrics(Collector):
     def __init__(self, ox: Muskox, *, most_queues: int = 100, most_names: int = 300) -> None:
         self._ox = ox
         self._queues = Bounded(most_queues)
-        self.tally = Tally(self._queues, Bounded(most_names))
+        self._tally = Tally(self._queues, Bounded(most_names))
         self._following: Any = None
+
+    @property
+    def tally(self) -> Tally:
+        """What events have added up to, for whoever reads them already."""
+        return self._tally
 
     async def text(self) -> bytes:
         """All metrics in Prometheus' text format, whose media type is `CONTENT_TYPE_LATEST`."""

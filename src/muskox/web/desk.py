@@ -12,7 +12,7 @@ from muskox import AppQueue, Muskox, MuskoxError
 from muskox.web.access import Access, Principal
 from muskox.web.hub import Hub
 from muskox.web.masking import Masks
-from muskox.web.metrics import Metrics
+from muskox.web.metrics import Served
 from muskox.web.operations import Operations
 from muskox.web.problems import Problem
 from muskox.web.sessions import Brake, Sessions
@@ -36,7 +36,7 @@ class Desk:
     operations: Operations
     read_only: bool = False
     title: str = "Muskox"
-    metrics: Metrics | None = None
+    metrics: Served | None = None
     ticker: Ticker = field(init=False)
     _known: set[str] = field(default_factory=set)
 

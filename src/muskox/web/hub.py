@@ -11,11 +11,12 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from muskox import Event, JobEvent, Muskox, MuskoxError, events
+from muskox.web.metrics import Counts
 from muskox.web.pulse import Pulse
 
 __all__ = ["Hub", "Told", "Watch"]
@@ -103,23 +104,14 @@ class Watch:
                 return
 
 
-class Counts(Protocol):
-    """Who counts events for metrics."""
-
-    def take(self, event: Event) -> None:
-        """Count an event."""
-
-    def miss(self, number: int) -> None:
-        """Count events that were not read."""
-
-
 class Hub:
     """Follows the store while somebody watches, or always once it is started."""
 
     def __init__(self, ox: Muskox, tally: Counts | None = None) -> None:
         self._ox = ox
         self._tally = tally
-        self._new_after: int | None = None
+        self.counted_after: int | None = None
+        """The offset from which on events are counted for metrics; None until the store was asked."""
         self.pulse = Pulse(ox.world.now)
         self._watches: set[Watch] = set()
         self._following: Any = None
@@ -219,8 +211,8 @@ class Hub:
                 log.warning("events cannot be read, they will be asked for again: %s", error)
                 await self._ox.world.sleep(1.0)
                 continue
-            if self._new_after is None:
-                self._new_after = latest.offset
+            if self.counted_after is None:
+                self.counted_after = latest.offset
             known = 0 < self.offset <= latest.offset and latest.offset - self.offset < _REMEMBERED
             return self.offset if known else max(0, latest.offset - _REMEMBERED)
 
@@ -257,7 +249,7 @@ class Hub:
     def _take(self, event: Event) -> None:
         self.pulse.take(event)
         # What happened before this process began is counted by no one: a restart would count it again.
-        if self._tally is not None and event.offset > (self._new_after or 0):
+        if self._tally is not None and event.offset > (self.counted_after or 0):
             self._tally.take(event)
         if self._watches:
             told = tell(event)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from muskox import Muskox
+from typing import Protocol
+
+from muskox import Event, Muskox
 
 try:
     from muskox.contrib.prometheus import CONTENT_TYPE_LATEST, Metrics
@@ -13,9 +15,28 @@ except ModuleNotFoundError as error:
 else:
     HAVE, CONTENT_TYPE = True, CONTENT_TYPE_LATEST
 
-__all__ = ["CONTENT_TYPE", "Metrics", "metrics_of"]
+__all__ = ["CONTENT_TYPE", "Counts", "Served", "metrics_of"]
 
 
-def metrics_of(ox: Muskox) -> Metrics | None:
+class Counts(Protocol):
+    """Who counts events for metrics."""
+
+    def take(self, event: Event) -> None:
+        """Count an event."""
+
+    def miss(self, number: int) -> None:
+        """Count events that were not read."""
+
+
+class Served(Protocol):
+    """What `muskox.contrib.prometheus.Metrics` is to the dashboard."""
+
+    @property
+    def tally(self) -> Counts: ...
+
+    async def text(self) -> bytes: ...
+
+
+def metrics_of(ox: Muskox) -> Served | None:
     """The metrics of a program; None where prometheus-client is not installed."""
     return Metrics(ox) if HAVE else None

@@ -16,6 +16,7 @@ export class Problem extends Error {
 
 export const get = (path, query) => ask("GET", path + asked(query));
 export const post = (path, body = {}) => ask("POST", path, JSON.stringify(body));
+export const put = (path, body) => ask("PUT", path, JSON.stringify(body));
 export const remove = (path) => ask("DELETE", path);
 /** As `post`, with `data` as the JSON text that somebody wrote, so that long numbers stay what they are. */
 export const postData = (path, text) => ask("POST", path, `{"data":${text}}`);
@@ -26,6 +27,8 @@ export const patchData = (path, text) => ask("PATCH", path, `{"data":${text}}`);
 const part = encodeURIComponent;
 export const queuePath = (queue) => `api/queues/${part(queue)}`;
 export const jobPath = (queue, id) => `${queuePath(queue)}/jobs/${part(id)}`;
+export const keyPath = (queue, key) => `${queuePath(queue)}/keys/${part(key)}`;
+export const flowPath = (id) => `api/flows/${part(id)}`;
 export const schedulePath = (name) => `api/schedules/${part(name)}`;
 
 function asked(query) {

@@ -7,7 +7,9 @@ import { bindKeys, showKeys } from "./keys.js";
 import { button, note, show, tell } from "./parts.js";
 import { search } from "./search.js";
 import { audit } from "./pages/audit.js";
+import { flow, flows } from "./pages/flows.js";
 import { job } from "./pages/job.js";
+import { keys } from "./pages/limits.js";
 import { live } from "./pages/live.js";
 import { overview } from "./pages/overview.js";
 import { queue } from "./pages/queue.js";
@@ -38,9 +40,11 @@ function route() {
   const parts = path.split("/").map(decoded);
   const said = new URLSearchParams(query);
   if (parts[0] === "queues" && parts[2] === "jobs") return job(ctx, parts[1], parts[3]);
+  if (parts[0] === "queues" && parts[2] === "keys") return keys(ctx, parts[1]);
   if (parts[0] === "queues" && parts[1]) return queue(ctx, parts[1], said);
+  if (parts[0] === "flows" && parts[1]) return flow(ctx, parts[1], said);
   if (parts[0] === "schedules") return parts[1] ? schedule(ctx, parts[1]) : schedules(ctx);
-  return { workers, live, audit, "": overview }[parts[0]]?.(ctx, said) ?? overview(ctx);
+  return { workers, flows, live, audit, "": overview }[parts[0]]?.(ctx, said) ?? overview(ctx);
 }
 
 function decoded(part) {
@@ -96,7 +100,7 @@ function rail() {
   const here = location.hash.split("?")[0] || "#/";
   const item = (href, text, ...more) => h("li", {}, h("a", { href, "aria-current": here === href ? "page" : null }, h("span", {}, text), more));
   return h("nav", { class: "rail", "aria-label": "Pages" },
-    h("ul", {}, item("#/", "Overview"), item("#/workers", "Workers", count(ctx.figures?.workers)), item("#/schedules", "Schedules"), item("#/live", "Live events"), ctx.may("admin") && item("#/audit", "Changes")),
+    h("ul", {}, item("#/", "Overview"), item("#/workers", "Workers", count(ctx.figures?.workers)), item("#/schedules", "Schedules"), item("#/flows", "Flows"), item("#/live", "Live events"), ctx.may("admin") && item("#/audit", "Changes")),
     h("h2", {}, "Queues"),
     h("ul", { class: "lines" }, (ctx.figures?.queues ?? []).map((one) => item(`#/queues/${encodeURIComponent(one.name)}`, one.name,
       one.paused && h("small", { class: "pill delayed", title: "paused" }, h("span", { "aria-hidden": "true" }, "❚❚"), h("span", { class: "unseen" }, "paused")), one.states.failed > 0 && count(one.states.failed, "failed"), count(one.states.waiting + one.states.active)))),
@@ -133,7 +137,8 @@ async function begin() {
   await open({ focus: false });
 }
 
-window.addEventListener("hashchange", () => open());
+// Before it is known who is signed in, the beginning opens whatever page is asked for by then.
+window.addEventListener("hashchange", () => ctx.session && open());
 window.addEventListener("muskox:signed-out", async () => {
   if (!ctx.session?.role) return;
   ctx.session = await get("api/session");

@@ -3,9 +3,9 @@
 import { h } from "./dom.js";
 import { dialog } from "./parts.js";
 
-const PLACES = { o: "#/", w: "#/workers", s: "#/schedules", l: "#/live", c: "#/audit" };
+const PLACES = { o: "#/", w: "#/workers", s: "#/schedules", f: "#/flows", l: "#/live", c: "#/audit" };
 const SAID = [
-  ["/", "find a job or a queue"], ["g o", "overview"], ["g w", "workers"], ["g s", "schedules"], ["g l", "live events"],
+  ["/", "find a job or a queue"], ["g o", "overview"], ["g w", "workers"], ["g s", "schedules"], ["g f", "flows"], ["g l", "live events"],
   ["g 1 … 9", "the first nine queues"], ["j  k", "next and previous row"], ["x", "select the row"], ["Enter", "open the row"],
   ["r", "retry what is selected, or the job"], ["?", "this list"],
 ];

@@ -5,6 +5,8 @@ import { h } from "./dom.js";
 import { dialog, link, note, pill } from "./parts.js";
 
 export const jobHash = (queue, id) => `#/queues/${encodeURIComponent(queue)}/jobs/${encodeURIComponent(id)}`;
+export const keysHash = (queue) => `#/queues/${encodeURIComponent(queue)}/keys`;
+export const flowHash = (id, query = "") => `#/flows/${encodeURIComponent(id)}${query && `?${query}`}`;
 export const queueHash = (queue, query = "") => `#/queues/${encodeURIComponent(queue)}${query && `?${query}`}`;
 
 export async function search(ctx, text) {

@@ -4,7 +4,7 @@ import { follow, get, jobPath } from "../api.js";
 import { h } from "../dom.js";
 import { duration, full, time } from "../format.js";
 import { button, card, copy, empty, json, link, note, pill, progress, when } from "../parts.js";
-import { queueHash } from "../search.js";
+import { flowHash, queueHash } from "../search.js";
 import { ALLOWED, act, edit, removeJob } from "./verbs.js";
 
 export function job(ctx, queue, id) {
@@ -113,7 +113,7 @@ function facts(job) {
   return card("Facts", {}, h("dl", { class: "facts" },
     fact("Queue", link(queueHash(job.queue), job.queue)),
     fact("Key", job.key),
-    fact("Flow", job.flow && h("code", {}, job.flow)),
+    fact("Flow", job.flow && link(flowHash(job.flow), h("code", {}, job.flow))),
     fact("Priority", job.priority),
     fact("Attempt", job.attempts ? `${job.attempt} of ${job.attempts}` : job.attempt),
     fact("Stalls", job.stalls || null),

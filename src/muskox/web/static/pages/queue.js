@@ -6,6 +6,7 @@ import { h } from "../dom.js";
 import { duration, number, plural, rate, short, shortId } from "../format.js";
 import { STATES, button, empty, hidden, pill, progress, when } from "../parts.js";
 import { jobHash, queueHash } from "../search.js";
+import { keysLink, limitsOf } from "./limits.js";
 import { ALLOWED, addJob, drain, many, toggle } from "./verbs.js";
 
 const VERBS = [
@@ -27,6 +28,7 @@ export function queue(ctx, name, said) {
   let drawn = null;
   let beat = 0;
 
+  const limits = limitsOf(ctx, name);
   const line = () => ctx.figures?.queues.find((one) => one.name === name);
   const load = async (after = null) => {
     if (busy) return;
@@ -57,20 +59,23 @@ export function queue(ctx, name, said) {
     title: name,
     key: `queue ${name}`,
     start: async () => {
-      await Promise.all([load(), draw()]);
-      document.querySelector(".tabs [aria-current]")?.scrollIntoView({ inline: "center", block: "nearest" });
+      await Promise.all([load(), draw(), limits.load()]);
+      const tab = document.querySelector(".tabs [aria-current]");
+      if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.offsetLeft - 60;
     },
     // The first page is read again when the figures moved, and not under the hands of somebody who selects.
     figures: () => {
       beat += 1;
       if (beat % 2 === 0) draw().catch(() => {});
+      limits.again().catch(() => {});
       const now = JSON.stringify([line()?.states, line()?.paused]);
       const moving = filter.state === "active" || !filter.state;
       if ((now !== seen || moving) && pages === 1 && !chosen.size && !filter.text) load().catch(() => {});
       seen = now;
     },
     render: () => [
-      heading(ctx, name, line()),
+      heading(ctx, name, line(), limits),
+      limits.card(),
       h("div", { class: "card slim" }, drawn && chart(drawn)),
       tabs(filter, name, line()),
       h("div", { class: "card jobs" },
@@ -83,14 +88,14 @@ export function queue(ctx, name, said) {
   };
 }
 
-function heading(ctx, name, line) {
+function heading(ctx, name, line, limits) {
   return h("div", { class: "head" },
     h("div", {}, h("p", { class: "crumbs" }, h("a", { href: "#/" }, "Overview"), " / queue"),
       h("h1", { tabindex: "-1" }, name, line?.paused && pill("delayed", "paused")),
-      line && h("p", { class: "soft" }, `${rate(line.rates.completed)} done, ${rate(line.rates.failed)} failed · oldest waits ${duration(line.oldest_waiting)} · ${line.workers ? plural(line.workers, "worker") : "no worker"}`),
+      line && h("p", { class: "soft" }, `${rate(line.rates.completed)} done, ${rate(line.rates.failed)} failed · oldest waits ${duration(line.oldest_waiting)} · ${line.workers ? plural(line.workers, "worker") : "no worker"} · `, keysLink(name)),
       line?.held > 0 && h("p", { class: "wrong" }, `${plural(line.held, "job waits", "jobs wait")} with a name that no live worker can run.`)),
     h("div", { class: "actions" },
-      line && ctx.may("operate") && [toggle(ctx, line), button("Add a job", () => addJob(ctx, name, line.names.map((one) => one.name)))],
+      line && ctx.may("operate") && [toggle(ctx, line), button("Add a job", () => addJob(ctx, name, line.names.map((one) => one.name))), limits.buttons()],
       ctx.may("admin") && button("Drain…", () => drain(ctx, name), { class: "danger" })));
 }
 
