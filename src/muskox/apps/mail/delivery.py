@@ -24,6 +24,7 @@ from muskox.apps.mail.outcomes import Deferred, Outcome, Then, decide, next_dela
 from muskox.apps.mail.replies import Phase, Reply, judge
 from muskox.apps.mail.sending import JOB_NAME, Mail
 from muskox.apps.mail.smtp import Envelope
+from muskox.apps.mail.standing import withhold
 from muskox.apps.mail.states import FINAL, Cause, MessageState, Reason
 from muskox.apps.mail.store import Attempt, Message
 from muskox.apps.mail.worlds import moment_now
@@ -103,6 +104,7 @@ class Delivery:
             now = moment_now(self._world)
             if message.state is MessageState.SENDING:
                 message = take_over(connection, message, now)
+            message = withhold(connection, message, now)
             if message.state in FINAL:
                 return message
             if message.state is MessageState.UNKNOWN:

@@ -29,6 +29,8 @@ from muskox.apps.mail.inbox import Inbox
 from muskox.apps.mail.jobs import Jobs, SharedJobs
 from muskox.apps.mail.kinds import KINDS, Kind, Stream
 from muskox.apps.mail.smtp import Smtp
+from muskox.apps.mail.standing import withhold
+from muskox.apps.mail.states import MessageState
 from muskox.apps.mail.store import Message
 from muskox.apps.mail.templates import Templates
 from muskox.apps.mail.worlds import moment_now
@@ -48,10 +50,14 @@ None withdraws the mail: what it speaks of is no longer true.
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The stored message; `created` is False when the same key had stored it before."""
+    """The stored message; `created` is False when the same key had stored it before.
+
+    `state` is `suppressed` when its address is not written to: it has no job then.
+    """
 
     id: str
     created: bool
+    state: MessageState = MessageState.QUEUED
 
 
 class Mail:
@@ -143,7 +149,10 @@ class Mail:
             assert message.idempotency_key is not None
             known = store.find_by_key(connection, message.scope, message.idempotency_key)
             assert known is not None
-            return Accepted(known.id, created=False)
+            return Accepted(known.id, created=False, state=known.state)
+        message = withhold(connection, message, message.created_at)
+        if message.state is MessageState.SUPPRESSED:
+            return Accepted(message.id, created=True, state=message.state)
         self.jobs.add(
             connection,
             message.queue,

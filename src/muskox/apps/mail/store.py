@@ -62,6 +62,7 @@ class Message:
     job_id: str
     user_id: str | None = None
     campaign_id: str | None = None
+    list_id: str | None = None
     to_display: str = ""
     from_display: str = ""
     headers: str = "[]"

@@ -54,6 +54,7 @@ messages = Table(
     Column("stream", String(16), nullable=False),
     Column("user_id", String(36), index=True),
     Column("campaign_id", String(36)),
+    Column("list_id", String(64)),
     Column("to_address", String(254), nullable=False),
     Column("to_display", String(300), nullable=False, default=""),
     Column("address_key", String(254), nullable=False, index=True),
