@@ -31,6 +31,8 @@ class Sink:
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
     tls: ssl.SSLContext | None = None
     implicit: bool = False
+    refuse: str = ""
+    """Recipients with this in their address do not exist."""
 
     def answers(self, **answers: str) -> None:
         """Always answer these steps so: `sink.answers(RCPT="550 5.1.1 no such user")`."""
@@ -120,6 +122,8 @@ class _Talk:
                 for index, extension in enumerate(lines):
                     self.writer.write(f"250{' ' if index == len(lines) - 1 else '-'}{extension}\r\n".encode())
                 await self.writer.drain()
+            elif verb == "RCPT" and self.sink.refuse and self.sink.refuse in text:
+                self.writer.write(b"550 5.1.1 no such user\r\n")
             elif not await self.answer(verb):
                 return
             elif verb == "STARTTLS" and self.sink.tls is not None:

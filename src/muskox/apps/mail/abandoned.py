@@ -117,7 +117,8 @@ class Abandoned:
 
     def _open_messages(self, limit: int) -> list[tuple[str, str, str]]:
         table = tables.messages.c
-        query = select(table.id, table.queue, table.job_id).where(table.state.in_(_OPEN))
+        # A message without a job is held: its campaign is paused.
+        query = select(table.id, table.queue, table.job_id).where(table.state.in_(_OPEN), table.job_id != "")
         with self._mail.engine.connect().execution_options(reading=True) as connection:
             rows = connection.execute(query.order_by(table.created_at).limit(limit))
             return [(row.id, row.queue, row.job_id) for row in rows]

@@ -46,6 +46,7 @@ class Letter:
     date: datetime
     boundary: str
     bulk: bool = False
+    list_headers: tuple[tuple[str, str], ...] = ()
     extra_headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -83,6 +84,7 @@ def compose(letter: Letter) -> Composed:
     ]
     if not letter.bulk:
         head.append(raw_header("Auto-Submitted", "auto-generated"))
+    head += [raw_header(name, value) for name, value in letter.list_headers]
     head += [text_header(check_custom_name(name), value) for name, value in letter.extra_headers]
     head.append(b'Content-Type: multipart/alternative;\r\n boundary="%s"\r\n' % letter.boundary.encode())
     fence = b"--" + letter.boundary.encode()

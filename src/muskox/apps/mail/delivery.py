@@ -105,7 +105,7 @@ class Delivery:
             if message.state is MessageState.SENDING:
                 message = take_over(connection, message, now)
             message = withhold(connection, message, now)
-            if message.state in FINAL:
+            if message.state in FINAL or not message.job_id:
                 return message
             if message.state is MessageState.UNKNOWN:
                 if _kind(message).on_ambiguity is OnAmbiguity.ASSUME_SENT:

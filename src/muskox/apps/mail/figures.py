@@ -17,17 +17,17 @@ __all__ = ["KEPT_MINUTES", "count_one", "totals"]
 KEPT_MINUTES = 2 * 24 * 60
 
 
-def count_one(connection: Connection, queue: str, state: MessageState, at: datetime) -> None:
-    """Count that a message of `queue` came into `state`."""
+def count_one(connection: Connection, queue: str, state: MessageState, at: datetime, n: int = 1) -> None:
+    """Count that a message of `queue`, or `n` of them, came into `state`."""
     table = tables.figures
     minute = _minute(at)
     changed = connection.execute(
         update(table)
         .where(table.c.minute == minute, table.c.queue == queue, table.c.state == state)
-        .values(n=table.c.n + 1)
+        .values(n=table.c.n + n)
     )
     if changed.rowcount == 0:
-        connection.execute(insert(table).values(minute=minute, queue=queue, state=state, n=1))
+        connection.execute(insert(table).values(minute=minute, queue=queue, state=state, n=n))
         connection.execute(delete(table).where(table.c.minute < minute - KEPT_MINUTES))
 
 

@@ -6,11 +6,12 @@ not, the program brings another way, such as an outbox.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
-from muskox import Muskox
+from muskox import Muskox, NewJob
 
 __all__ = ["Jobs", "SharedJobs"]
 
@@ -20,6 +21,10 @@ class Jobs(Protocol):
 
     def add(self, connection: Connection, queue: str, name: str, data: Any, **options: Any) -> None:
         """Have a job added when the connection's transaction commits, and never without that."""
+        ...
+
+    def add_many(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
+        """Have many jobs of one queue added, as `add` does."""
         ...
 
     def is_on_its_way(self, connection: Connection, job_id: str) -> bool:
@@ -35,6 +40,10 @@ class SharedJobs:
 
     def add(self, connection: Connection, queue: str, name: str, data: Any, **options: Any) -> None:
         self._ox.queue(queue).sync.add(name, data, within=connection, **options)
+
+    def add_many(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
+        if jobs:
+            self._ox.queue(jobs[0].queue).sync.add_many(jobs, within=connection)
 
     def is_on_its_way(self, connection: Connection, job_id: str) -> bool:
         return False

@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
-from muskox import Muskox
+from muskox import Muskox, NewJob
 from muskox.apps.mail import store
 from muskox.apps.mail.addresses import Address, parse_address
 from muskox.apps.mail.bell import Bell
@@ -35,7 +35,7 @@ from muskox.apps.mail.store import Message
 from muskox.apps.mail.templates import Templates
 from muskox.apps.mail.worlds import moment_now
 
-__all__ = ["JOB_NAME", "Accepted", "Mail", "Unseal"]
+__all__ = ["JOB_NAME", "Accepted", "Links", "Mail", "Unseal"]
 
 JOB_NAME = "deliver"
 P = ParamSpec("P")
@@ -46,6 +46,18 @@ Unseal = Callable[[Connection, Mapping[str, Any]], Mapping[str, Any] | None]
 
 None withdraws the mail: what it speaks of is no longer true.
 """
+
+
+class Links(Protocol):
+    """Gives mail that comes from a list its links to leave it, which lie in no database; see `list_links.py`."""
+
+    def context(self, message: Message, context: Mapping[str, Any]) -> dict[str, Any]:
+        """What the templates are given beside the context of the message."""
+        ...
+
+    def headers(self, message: Message, context: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+        """Headers that must arrive as they are."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +103,8 @@ class Mail:
         self.bell = bell or Bell()
         self._sender = sender
         self._secret = secret
-        self._site = dict(site)
+        self.site = dict(site)
+        self.links: Links | None = None
         self._unseal: dict[str, Unseal] = {}
         self._threads = ThreadPoolExecutor(threads, "muskox-mail")
 
@@ -128,12 +141,12 @@ class Mail:
         The same `key` in the same `scope` gives the message that is there already. Raises `Refused`, and has then
         stored nothing. Blocks: call it from a thread.
         """
-        message = self._new_message(
+        message = self.new_message(
             template,
             to=to,
             context=context or {},
             display=display,
-            kind=_kind(kind),
+            kind=kind,
             expires_at=expires_at,
             headers=headers,
         )
@@ -153,16 +166,18 @@ class Mail:
         message = withhold(connection, message, message.created_at)
         if message.state is MessageState.SUPPRESSED:
             return Accepted(message.id, created=True, state=message.state)
-        self.jobs.add(
-            connection,
-            message.queue,
+        self.jobs.add_many(connection, [self.job_of(message)])
+        return Accepted(message.id, created=True)
+
+    def job_of(self, message: Message) -> NewJob:
+        """Make the job that delivers a message, to be added."""
+        return self.ox.queue(message.queue).new(
             JOB_NAME,
             {"message_id": message.id},
             id=message.job_id,
             priority=message.priority,
-            attempts=message.max_attempts,
+            attempts=max(1, message.max_attempts - message.attempts),
         )
-        return Accepted(message.id, created=True)
 
     def unsealed(self, connection: Connection, message: Message) -> dict[str, Any] | None:
         """Give the whole context of a message for rendering; None when the mail is withdrawn."""
@@ -173,7 +188,9 @@ class Mail:
             if more is None:
                 return None
             context |= more
-        return {**self._site, **context}
+        if self.links is not None:
+            context |= self.links.context(message, context)
+        return {**self.site, **context}
 
     def composed(self, message: Message, context: Mapping[str, Any], date: datetime) -> Composed:
         """Render and compose a message; raises `RenderError` or another `Refused`."""
@@ -190,24 +207,27 @@ class Mail:
                 date=date,
                 boundary=boundary_of(self._secret, message.id),
                 bulk=message.stream == Stream.BULK,
+                list_headers=() if self.links is None else self.links.headers(message, context),
                 extra_headers=tuple((name, value) for name, value in json.loads(message.headers)),
             )
         )
 
-    def _new_message(
+    def new_message(
         self,
         template: str,
         *,
         to: str | Address,
         context: Mapping[str, Any],
-        display: str,
-        kind: Kind,
-        expires_at: datetime | None,
-        headers: Sequence[tuple[str, str]],
+        display: str = "",
+        kind: str = "custom",
+        expires_at: datetime | None = None,
+        headers: Sequence[tuple[str, str]] = (),
     ) -> Message:
+        """Make a message, checked and not stored; raises `Refused`."""
+        rules = _kind(kind)
         address = to if isinstance(to, Address) else parse_address(to)
         check_text("the recipient's name", display, longest=300)
-        subject = self.templates.subject(template, {**self._site, **context})
+        subject = self.templates.subject(template, {**self.site, **context})
         check_text("the subject", subject)
         for name, value in headers:
             check_text(f"the header {check_custom_name(name)}", value)
@@ -215,8 +235,8 @@ class Mail:
         id = world.new_id()
         return Message(
             id=id,
-            kind=kind.name,
-            stream=kind.stream,
+            kind=rules.name,
+            stream=rules.stream,
             to_address=str(address),
             to_display=display,
             address_key=address.key,
@@ -230,10 +250,10 @@ class Mail:
             context=json.dumps(dict(context), ensure_ascii=False),
             headers=json.dumps([list(pair) for pair in headers], ensure_ascii=False),
             message_id_header=message_id_of(self._secret, id, self._sender.address.domain),
-            queue=kind.queue,
-            priority=kind.priority,
-            max_attempts=kind.attempts,
-            expires_at=expires_at or now + timedelta(seconds=kind.deadline),
+            queue=rules.queue,
+            priority=rules.priority,
+            max_attempts=rules.attempts,
+            expires_at=expires_at or now + timedelta(seconds=rules.deadline),
             created_at=now,
             job_id=id,
             transport=self.transport.name,

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from muskox.apps.mail import tables
+from muskox.apps.mail.counters import follow
 from muskox.apps.mail.errors import Overtaken
 from muskox.apps.mail.figures import count_one
 from muskox.apps.mail.replies import Phase, Reply
@@ -191,6 +192,8 @@ def move(
         told=told,
     )
     count_one(connection, message.queue, target, at)
+    if message.campaign_id is not None:
+        follow(connection, message.campaign_id, message.state, target, reason, at)
     return replace(message, **values)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, select
 
-from muskox import Muskox
+from muskox import Muskox, NewJob
 from muskox.contrib.outbox import Outbox
 
 __all__ = ["OutboxJobs"]
@@ -23,6 +24,9 @@ class OutboxJobs:
 
     def add(self, connection: Connection, queue: str, name: str, data: Any, **options: Any) -> None:
         self._outbox.sync.add(connection, self._ox.queue(queue), name, data, **options)
+
+    def add_many(self, connection: Connection, jobs: Sequence[NewJob]) -> None:
+        self._outbox.sync.add_many(connection, jobs)
 
     def is_on_its_way(self, connection: Connection, job_id: str) -> bool:
         rows = self._outbox.tables.jobs.c
