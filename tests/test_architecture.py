@@ -132,7 +132,7 @@ SOUND: list[tuple[str, dict[str, str]]] = [
     ("imports_point_down", {"apps/notifier/a.py": "import muskox\nfrom muskox.apps.mail import Mailer"}),
     ("imports_point_down", {"cli/dashboard.py": "import muskox.web.api\nfrom muskox.cli.render import table"}),
     ("imports_make_no_cycle", {"core/a.py": "import muskox.core.b", "core/b.py": "import muskox.core.gone"}),
-    ("imports_stand_on_top", {"app.py": "def run():\n    import json", "cli/jobs.py": "def ls():\n    import rich"}),
+    ("imports_stand_on_top", {"running.py": "def run():\n    import json", "cli/jobs.py": "def ls():\n    import csv"}),
     ("the_top_floor_uses_public_names", {"__init__.py": "__all__ = ['A']", "web/a.py": "import muskox\nmuskox.A"}),
     ("the_top_floor_uses_public_names", {"__init__.py": "__all__ = ()", "web/a.py": "from muskox import Muskox"}),
     (

@@ -83,7 +83,7 @@ def test_the_program_in_the_readme_works_as_pasted(tmp_path: Path) -> None:
     id = run(tmp_path, "jobs.py").strip()
     work_until(tmp_path, "jobs:ox", "completed")
 
-    assert muskox(tmp_path, "job", "email", id)["result"] == "Welcome, ada@example.org!"
+    assert muskox(tmp_path, "jobs", "show", "email", id)["result"] == "Welcome, ada@example.org!"
     assert len([line for line in source[1].splitlines() if line.strip() and not line.startswith("#")]) <= 10
 
 

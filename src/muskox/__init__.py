@@ -51,7 +51,7 @@ from muskox.queue import Queue
 from muskox.runtime.active import ActiveJob, SyncActiveJob
 from muskox.schedules import Scheduled, Schedules
 from muskox.secrecy import SECRET, Secret
-from muskox.store.protocol import Found, FoundFlows, KeyState, LogLine, QueueCounts, QueueLimits, WorkerRecord
+from muskox.store.protocol import Check, Found, FoundFlows, KeyState, LogLine, QueueCounts, QueueLimits, WorkerRecord
 from muskox.timed import cron, every, once
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "AppQueue",
     "Batch",
     "BoundProcessor",
+    "Check",
     "Cron",
     "DataError",
     "DeclarationError",

@@ -7,14 +7,11 @@ is no current app: whoever needs one is given it.
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import os
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator
 from datetime import timedelta
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
+from typing import Self, TypeVar, Unpack, cast
 
 from muskox.batch import Batch, new_batch
 from muskox.core.codec import DATA_LIMIT
@@ -27,17 +24,15 @@ from muskox.filling import PATIENCE, add_patiently
 from muskox.limiting import LimitOptions, read_limits
 from muskox.moving import ENDED, UNENDED, Moved, move
 from muskox.processors import AppQueue, Processor, include
+from muskox.running import Running
 from muskox.runtime.registry import Listener, Registry
 from muskox.runtime.world import RealWorld
 from muskox.settings import find_url, masked
 from muskox.store import open_store
-from muskox.store.protocol import Finding, QueueCounts, Store, WorkerRecord
+from muskox.store.protocol import Check, Finding, QueueCounts, Store, WorkerRecord
 from muskox.sync import AppFlows, Blocking, Bridge, SyncBatch, SyncFlows, SyncQueue, SyncSchedules, blocking
-from muskox.timed import AppSchedules, Timed, include_timed
+from muskox.timed import AppSchedules, include_timed
 from muskox.watch import follow
-
-if TYPE_CHECKING:
-    from muskox.runtime.worker import Worker
 
 __all__ = ["Muskox", "SyncMuskox"]
 
@@ -45,7 +40,7 @@ L = TypeVar("L", bound=Listener)
 S = TypeVar("S")
 
 
-class Muskox(Timed):
+class Muskox(Running):
     """A program's jobs: its queues, processors, schedules, listeners and workers, on one store.
 
     `url` says where the jobs are kept; without it `MUSKOX_URL` from the environment or `.env`, else
@@ -185,6 +180,10 @@ class Muskox(Timed):
         """The workers that are alive, in whichever process."""
         return await (await self.store()).workers()
 
+    async def examine(self) -> list[Check]:
+        """What can be said about the store's server or file and its settings, with remedies."""
+        return await (await self.store()).examine()
+
     async def audit(self) -> list[Finding]:
         """Compare everything the store keeps up with a full scan; returns what does not fit. Slow."""
         return await (await self.store()).audit()
@@ -208,80 +207,6 @@ class Muskox(Timed):
     ) -> AsyncGenerator[Event, None]:
         """Follow what happens, in whichever process; see `Queue.events`."""
         return follow(self.store, self.world, queue=queue, after=after, kinds=kinds)
-
-    # --- working -----------------------------------------------------------------
-
-    def worker(
-        self,
-        queues: Sequence[str] | None = None,
-        *,
-        concurrency: int = 10,
-        lease: float = 30.0,
-        shutdown_timeout: float = 25.0,
-        poll: float = 1.0,
-    ) -> Worker:
-        """Make a worker for queues of this program, all that have a processor unless they are named.
-
-        `concurrency` is how many jobs run at once; `lease` for how many seconds a claimed job is safe from other
-        workers without a sign of life; `shutdown_timeout` how long a gentle stop waits for runs. It is started by
-        `await worker.run()` or `async with worker:`.
-        """
-        runtime = importlib.import_module("muskox.runtime.worker")
-        settings = runtime.Settings(concurrency, lease, shutdown_timeout, poll, self.data_limit)
-        chosen = self.wanted(queues)
-        worker: Worker = runtime.Worker(self._new_store, self.world, self.registry, chosen, settings)
-        return worker
-
-    def wanted(self, queues: Sequence[str] | None = None) -> list[str]:
-        """The queues that a worker takes jobs from: all that have a processor, or those that are named.
-
-        Raises `OptionError` for one that has no processor.
-        """
-        known = self.registry.queues()
-        chosen = known if queues is None else [queues] if isinstance(queues, str) else list(queues)
-        missing = [queue for queue in chosen if queue not in known]
-        if missing:
-            raise OptionError(
-                f"no processor is declared for the queue {missing[0]!r}; declare one, "
-                f"or use a queue that has one ({', '.join(known) or 'there is none yet'})"
-            )
-        if not chosen:
-            raise OptionError("no processor is declared for any queue of this worker; declare one first")
-        return chosen
-
-    def run_worker(
-        self,
-        queues: Sequence[str] | None = None,
-        *,
-        concurrency: int = 10,
-        lease: float = 30.0,
-        shutdown_timeout: float = 25.0,
-    ) -> None:
-        """Run a worker in this process until SIGTERM or SIGINT; from the main thread, blocking.
-
-        The first signal lets runs end, the second gives their jobs back at once, the third ends the process.
-        Uses uvloop where it is installed.
-        """
-        signals = importlib.import_module("muskox.runtime.signals")
-
-        async def work() -> None:
-            try:
-                worker = self.worker(queues, concurrency=concurrency, lease=lease, shutdown_timeout=shutdown_timeout)
-                await signals.run_until_signal(worker)
-            finally:
-                await self.close()
-
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(work())
-
-    def run_processes(self, command: Sequence[str], count: int, *, reload: Collection[Path] = ()) -> int:
-        """Keep `count` worker processes alive, each started by `command`; returns the exit code. Blocking.
-
-        With `reload`, a change to a Python file under these paths restarts them (needs watchfiles).
-        """
-        supervisor = importlib.import_module("muskox.runtime.supervisor")
-        code: int = supervisor.run_processes(count, command, reload=reload, world=self.world)
-        return code
 
     # --- the store ---------------------------------------------------------------
 
@@ -362,6 +287,7 @@ class SyncMuskox(Blocking[Muskox]):
     counts = blocking(Muskox.counts)
     explain = blocking(Muskox.explain)
     workers = blocking(Muskox.workers)
+    examine = blocking(Muskox.examine)
     audit = blocking(Muskox.audit)
     migrate = blocking(Muskox.migrate)
     move_to = blocking(Muskox.move_to)
@@ -383,10 +309,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if importlib.util.find_spec("uvloop") is None:
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
-    return factory

@@ -15,7 +15,8 @@ from muskox.core.errors import FlowNotFound, OptionError
 from muskox.core.flows import FlowJob, FlowRecord, NewFlow, OnFailure, Parent, Wait, in_order
 from muskox.core.job import Job, JobState, NewJob, check_flow_id, check_id, check_parent_name
 from muskox.core.seam import World
-from muskox.queue import AddOptions, Queue, read_states
+from muskox.many import read_states
+from muskox.queue import AddOptions, Queue
 from muskox.store.protocol import Found, FoundFlows, Store
 
 __all__ = ["After", "Flow", "Flows", "InFlow", "Meaning", "chain", "group"]

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypedDict, Unpack
 
-from muskox.cancelling import cancel_added_before, cancellable, microseconds
 from muskox.core import codec, dedup
 from muskox.core.backoff import Backoff
 from muskox.core.dedup import Dedup
@@ -31,13 +30,11 @@ from muskox.core.life import check_move
 from muskox.core.seam import World
 from muskox.explaining import Explanation, explain, missing
 from muskox.filling import PATIENCE, add_patiently
-from muskox.limiting import Limiting
+from muskox.many import BATCH, Many, names_of, read_states
 from muskox.store.protocol import Found, LogLine, QueueCounts, Selection, Store
 from muskox.watch import follow, wait_for_result
 
-__all__ = ["AddOptions", "Defaults", "Item", "Queue", "read_states"]
-
-BATCH = 1000
+__all__ = ["AddOptions", "Defaults", "Item", "Queue"]
 
 Item = NewJob | tuple[str, Any]
 """A job for `add_many`: what `Queue.new` made, or a name and its data."""
@@ -70,7 +67,7 @@ class Defaults(Protocol):
     def priority(self) -> int: ...
 
 
-class Queue(Limiting):
+class Queue(Many):
     """A named line of jobs. Made by `Muskox.queue`; cheap, and good for any number of tasks at once."""
 
     def __init__(
@@ -231,7 +228,7 @@ class Queue(Limiting):
         """
         if not 1 <= limit <= BATCH:
             raise OptionError(f"limit must be between 1 and {BATCH}, not {limit}; go on with the cursor")
-        chosen = Selection(self.name, states=read_states(state), names=_names(name), limit=limit)
+        chosen = Selection(self.name, states=read_states(state), names=names_of(name), limit=limit)
         return await (await self._open()).find(chosen, after=after)
 
     async def counts(self) -> QueueCounts:
@@ -278,56 +275,17 @@ class Queue(Limiting):
         """Let a failed or cancelled job run once more; raises `WrongState` for one in another state."""
         return await self._move("retry", id, lambda store: store.retry(Selection(self.name, ids=(_id(id),))))
 
-    async def retry_all(self, name: str | None = None) -> int:
-        """Let all failed jobs run once more, or all of one name; returns how many."""
-        chosen = Selection(self.name, states=(JobState.FAILED,), names=_names(name), limit=BATCH)
-        return await self._all(lambda store: store.retry(chosen))
-
     async def promote(self, id: str) -> Job:
         """Let a delayed job wait now; raises `WrongState` for one in another state."""
         return await self._move("promote", id, lambda store: store.promote(Selection(self.name, ids=(_id(id),))))
-
-    async def promote_all(self, name: str | None = None) -> int:
-        """Let all delayed jobs wait now, or all of one name; returns how many."""
-        chosen = Selection(self.name, states=(JobState.DELAYED,), names=_names(name), limit=BATCH)
-        return await self._all(lambda store: store.promote(chosen))
 
     async def cancel(self, id: str) -> Job:
         """End a job that has not ended; a run is told to stop and what it settles later changes nothing."""
         return await self._move("cancel", id, lambda store: store.cancel(Selection(self.name, ids=(_id(id),))))
 
-    async def cancel_all(
-        self,
-        name: str | None = None,
-        *,
-        state: JobState | str | Collection[JobState | str] | None = None,
-        added_before: datetime | None = None,
-    ) -> int:
-        """End all jobs that have not ended, as `cancel` does; returns how many.
-
-        Only those of a name, in some state (waiting, delayed, blocked, active), added before an aware moment, where
-        these are given. In steps of some hundred jobs: cut short, say it again.
-        """
-        states = cancellable(read_states(state))
-        chosen = Selection(self.name, states=states, names=_names(name), limit=BATCH)
-        if added_before is not None:
-            return await cancel_added_before(await self._open(), chosen, microseconds(added_before))
-        return await self._all(lambda store: store.cancel(chosen))
-
     async def remove(self, id: str) -> bool:
         """Delete a job in whatever state; returns whether it was there."""
         return await (await self._open()).remove(Selection(self.name, ids=(_id(id),))) == 1
-
-    async def remove_all(self, state: JobState | str | Collection[JobState | str], *, name: str | None = None) -> int:
-        """Delete all jobs in some state, or those of one name among them; returns how many."""
-        chosen = Selection(self.name, states=read_states(state), names=_names(name), limit=BATCH)
-        return await self._all(lambda store: store.remove(chosen))
-
-    async def drain(self, *, delayed: bool = False) -> int:
-        """Delete all jobs that wait, with `delayed` the delayed ones too; returns how many."""
-        states = (JobState.WAITING, JobState.DELAYED) if delayed else (JobState.WAITING,)
-        chosen = Selection(self.name, states=states, limit=BATCH)
-        return await self._all(lambda store: store.remove(chosen))
 
     async def pause(self) -> None:
         """Have no job of this queue claimed until `resume`; holds over restarts. Running jobs go on."""
@@ -346,15 +304,6 @@ class Queue(Limiting):
         if not moved:
             check_move(verb, job)
         return job
-
-    async def _all(self, move: Callable[[Store], Awaitable[int]]) -> int:
-        store = await self._open()
-        total = 0
-        while moved := await move(store):
-            total += moved
-            if moved < BATCH:
-                break
-        return total
 
 
 def _id(given: str) -> str:
@@ -380,21 +329,6 @@ def _options(given: AddOptions) -> Options:
     )
 
 
-def read_states(state: JobState | str | Iterable[JobState | str] | None) -> tuple[JobState, ...]:
-    """The states that were asked for; none for any."""
-    if state is None:
-        return ()
-    given = [state] if isinstance(state, str) else state
-    try:
-        return tuple(JobState(one) for one in given)
-    except ValueError as error:
-        raise OptionError(f"{error}; the states are {', '.join(JobState)}") from None
-
-
 def _kind(item: object) -> str:
     # Never the item itself: it may hold what no log should show.
     return f"{type(item).__name__} of {len(item)}" if isinstance(item, tuple | list) else type(item).__name__
-
-
-def _names(name: str | None) -> tuple[str, ...]:
-    return () if name is None else (name,)

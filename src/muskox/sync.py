@@ -162,6 +162,7 @@ class SyncQueue(Blocking[Queue]):
     remove = blocking(Queue.remove)
     remove_all = blocking(Queue.remove_all)
     drain = blocking(Queue.drain)
+    clean = blocking(Queue.clean)
     pause = blocking(Queue.pause)
     resume = blocking(Queue.resume)
     limits = blocking(Queue.limits)

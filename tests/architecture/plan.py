@@ -13,7 +13,7 @@ MAX_FUNCTION = 60
 STORES = ("sqlite", "postgres", "redis")
 _STORE_ROOMS = {"core", "protocol", "store", *(f"store.{one}" for one in STORES)}
 _CONTRACT = {"core", "protocol", "open_store"}
-_BELOW_APP = _STORE_ROOMS | {"open_store", "front", "runtime", "processors", "timed", "app", "sync"}
+_BELOW_APP = _STORE_ROOMS | {"open_store", "front", "runtime", "processors", "timed", "running", "app", "sync"}
 MAY_IMPORT: dict[str, set[str]] = {
     "core": {"core"},
     "protocol": {"core", "protocol"},
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sync": _BELOW_APP,
     "processors": _BELOW_APP,
     "timed": _BELOW_APP,
+    "running": _BELOW_APP,
     "app": _BELOW_APP | {"world"},
     "testing": _BELOW_APP | {"world", "testing"},
     "public": _BELOW_APP | {"world"},
@@ -99,7 +100,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
 
 LATE_IMPORTS: dict[str, str] = {
     "muskox": "a public name loads its module when it is first used, so that a producer never loads the runtime",
-    "muskox.app": "only running a worker loads the runtime",
+    "muskox.running": "only running a worker loads the runtime",
     "muskox.runtime.child": "a child process imports the program whose processor it runs",
     "muskox.store": "open_store imports the one store that the URL names",
 }

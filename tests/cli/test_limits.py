@@ -43,8 +43,8 @@ def test_a_queue_and_a_key_are_held(run: Run) -> None:
 def test_the_key_of_a_job_is_shown(run: Run) -> None:
     id = added(run, "email", "welcome", "{}", "--key", "acme.com")
 
-    assert "key       acme.com" in run("job", "email", id).stdout
-    assert json.loads(run("job", "email", id, "--json").stdout)["key"] == "acme.com"
+    assert "key       acme.com" in run("jobs", "show", "email", id).stdout
+    assert json.loads(run("jobs", "show", "email", id, "--json").stdout)["key"] == "acme.com"
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ def filled(run: Run) -> None:
     """A store with two jobs that wait, one delayed and one cancelled."""
     for words in (["a"], ["b"], ["c", "--delay", "600"], ["d"]):
         assert run("add", "--url", HERE, "email", "welcome", "{}", "--id", *words).exit_code == 0
-    run("cancel", "--url", HERE, "email", "d")
+    run("jobs", "cancel", "--url", HERE, "email", "d")
 
 
 def figures(run: Run, url: str) -> dict[str, Any]:
-    found = json.loads(run("counts", "--url", url, "--json").stdout)
+    found = json.loads(run("queues", "list", "--url", url, "--json").stdout)
     return {state: number for one in found for state, number in one.items() if isinstance(number, int) and number > 0}
 
 
@@ -30,7 +30,7 @@ def test_jobs_are_carried(run: Run) -> None:
     result = run("move", HERE, THERE)
 
     assert (result.exit_code, result.stdout) == (0, f"email: 3 jobs\n3 jobs carried to {THERE}\n")
-    there = json.loads(run("counts", "--url", THERE, "--json").stdout)
+    there = json.loads(run("queues", "list", "--url", THERE, "--json").stdout)
     assert [(one["queue"], one["waiting"], one["delayed"], one["total"]) for one in there if one["total"]] == [
         ("email", 2, 1, 3)
     ]

@@ -21,7 +21,7 @@ def hourly() -> None: ...
 def scheduled(program, run):
     """The program with two schedules, put into its store as a worker does."""
     program.write_text(program.read_text() + DECLARED + PUT)
-    assert run("counts", "jobs:ox").exit_code == 0
+    assert run("queues", "list", "jobs:ox").exit_code == 0
     return program
 
 
@@ -97,7 +97,7 @@ def test_one_is_paused_run_resumed_and_its_ledger_shown(run):
     assert "paused" in run("schedules", "list", "jobs:ox").stdout
     id = run("schedules", "run", "jobs:ox", "weekly").stdout.strip()
     assert id.startswith("schedule:weekly:run:")
-    assert id in run("jobs", "jobs:ox", "default").stdout
+    assert id in run("jobs", "list", "jobs:ox", "default").stdout
     assert "goes on at" in run("schedules", "resume", "jobs:ox", "weekly").stdout
     [entry] = json.loads(run("schedules", "ledger", "jobs:ox", "weekly", "--json").stdout)
     assert (entry["told"], entry["job_id"]) == ("run", id)

@@ -30,7 +30,7 @@ def result_of(start: Start, queue: str, id: str) -> object:
         if json.loads(line)["job_id"] == id:
             break
     follower.kill()
-    shown = start("job", "jobs:ox", queue, id, "--json")
+    shown = start("jobs", "show", "jobs:ox", queue, id, "--json")
     return json.loads(shown.communicate()[0])["result"]
 
 
@@ -57,7 +57,7 @@ def test_a_running_job_ends_before_the_worker_does(run: Run, start: Start) -> No
     worker.send_signal(signal.SIGTERM)
 
     assert worker.wait(30) == 0
-    assert json.loads(run("job", "email", id, "--json").stdout)["result"] == "done"
+    assert json.loads(run("jobs", "show", "email", id, "--json").stdout)["result"] == "done"
 
 
 @pytest.mark.slow
@@ -71,7 +71,7 @@ def test_a_worker_that_may_not_wait_gives_the_job_back(run: Run, start: Start) -
     worker.send_signal(signal.SIGTERM)
 
     worker.wait(60)
-    job = json.loads(run("job", "email", id, "--json").stdout)
+    job = json.loads(run("jobs", "show", "email", id, "--json").stdout)
     assert (job["state"], job["attempt"], job["releases"]) == ("waiting", 0, 1)
 
 
@@ -83,7 +83,7 @@ def test_several_processes_share_the_jobs_and_stop_together(run: Run, start: Sta
     id = added(run, "email", "welcome", '{"address": "ada@example.org"}')
 
     pid = result_of(start, "email", id)
-    workers = json.loads(start("counts", "jobs:ox", "--json").communicate()[0])
+    workers = json.loads(start("queues", "list", "jobs:ox", "--json").communicate()[0])
     supervisor.send_signal(signal.SIGTERM)
 
     assert supervisor.wait(60) == 0

@@ -68,7 +68,7 @@ SUPERVISOR = """
     logging.basicConfig(level=logging.INFO)
     folder, manner, count, *reload = sys.argv[1:]
     command = [sys.executable, str(Path(folder) / "worker.py"), folder, manner]
-    sys.exit(run_processes(int(count), command, reload=[Path(each) for each in reload], world=RealWorld()))
+    sys.exit(run_processes([command] * int(count), reload=[Path(each) for each in reload], world=RealWorld()))
 """
 
 
@@ -266,7 +266,7 @@ def test_reload_without_its_package_says_what_to_install(tmp_path: Path) -> None
         "from pathlib import Path\n"
         "from muskox.runtime.supervisor import run_processes\n"
         "from muskox.runtime.world import RealWorld\n"
-        "run_processes(1, ['worker'], reload=[Path(sys.argv[1])], world=RealWorld())\n"
+        "run_processes([['worker']], reload=[Path(sys.argv[1])], world=RealWorld())\n"
     )
 
     done = subprocess.run(
@@ -279,6 +279,6 @@ def test_reload_without_its_package_says_what_to_install(tmp_path: Path) -> None
 
 def test_options_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="processes must be at least 1, not 0"):
-        run_processes(0, ["worker"], world=RealWorld())
+        run_processes([], world=RealWorld())
     with pytest.raises(OptionError, match="which does not exist"):
-        run_processes(1, ["worker"], reload=[tmp_path / "nowhere"], world=RealWorld())
+        run_processes([["worker"]], reload=[tmp_path / "nowhere"], world=RealWorld())

@@ -9,20 +9,24 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from muskox.cli.completion import completion
 from muskox.cli.dashboard import access, dashboard
+from muskox.cli.dev import dev
 from muskox.cli.doctor import doctor
 from muskox.cli.events import events
 from muskox.cli.family import Family
 from muskox.cli.flows import flows
+from muskox.cli.jobs import explain, jobs
 from muskox.cli.limits import hold, limits
-from muskox.cli.look import counts, explain, job, jobs
-from muskox.cli.manage import add, cancel, promote, remove, retry
+from muskox.cli.manage import add
 from muskox.cli.move import move
 from muskox.cli.outbox import outbox
-from muskox.cli.queues import drain, pause, resume
+from muskox.cli.queues import queues
 from muskox.cli.schedules import schedules
 from muskox.cli.store import audit, migrate
+from muskox.cli.top import top
 from muskox.cli.worker import worker
+from muskox.cli.workers import workers
 
 __all__ = ["main"]
 
@@ -45,13 +49,13 @@ def main() -> None:
     PROGRAM is where your Muskox is, as module:object, such as jobs:ox. Commands that only need the store take
     --url instead, or neither: then MUSKOX_URL says where it is, and else sqlite:///muskox.db.
 
-    Exit codes: 0 done; 1 the job or the store does not allow it, or something was found wrong; 2 the command is
-    wrong.
+    Exit codes: 0 done; 1 the job or the store does not allow it, something was found wrong, or Ctrl-C broke it off;
+    2 the command is wrong, and will be wrong again; 3 the store gives no answer, so try again later.
     """
 
 
 for _command in (
-    worker, dashboard, access, add, counts, jobs, job, explain, retry, promote, cancel, remove, pause, resume, drain,
-    limits, hold, flows, events, doctor, audit, migrate, move, outbox, schedules,
+    dev, worker, dashboard, access, add, explain, jobs, queues, workers, top, limits, hold, flows, schedules, events,
+    doctor, audit, migrate, move, outbox, completion,
 ):  # fmt: skip
     main.add_command(_command)

@@ -52,6 +52,7 @@ def dashboard(
     Without --access it shows everything to whoever is on this machine, and refuses to listen to others.
     MUSKOX_DASHBOARD_SECRET, where it is set, signs sessions, so that they outlive a restart.
     """
+    ox.follow_supervisor()
     web = _web()
     logging.basicConfig(stream=sys.stderr, format=_FORMAT, level=logging.WARNING)
     logging.getLogger("muskox").setLevel(logging.INFO)

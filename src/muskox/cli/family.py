@@ -16,9 +16,17 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from muskox import DataError, DeclarationError, Muskox, MuskoxError, OptionError, StoreUnsupported
+from muskox import (
+    DataError,
+    DeclarationError,
+    Muskox,
+    MuskoxError,
+    OptionError,
+    StoreUnavailable,
+    StoreUnsupported,
+)
 
-__all__ = ["Family", "OnStore", "load", "look_up", "on_store", "shown", "speak"]
+__all__ = ["AS_JSON", "YES", "Family", "OnStore", "load", "look_up", "on_store", "shown", "speak"]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -27,8 +35,18 @@ _WRONG_USE = (OptionError, DataError, DeclarationError, StoreUnsupported)
 """Errors that the same command would always give: exit code 2."""
 
 
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+YES = click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
+
+
 class Refused(click.ClickException):
     """The job or the store does not allow it: exit code 1."""
+
+
+class Away(click.ClickException):
+    """The store gives no answer: exit code 3, for programs that try again later."""
+
+    exit_code = 3
 
 
 class Family(click.Group):
@@ -42,6 +60,8 @@ class Family(click.Group):
             return super().invoke(ctx)
         except _WRONG_USE as error:
             raise click.UsageError(str(error)) from None
+        except StoreUnavailable as error:
+            raise Away(str(error)) from None
         except MuskoxError as error:
             raise Refused(str(error)) from None
 

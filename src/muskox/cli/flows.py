@@ -9,11 +9,10 @@ import click
 
 from muskox import FlowNotFound, FlowRecord, Found, JobState, Muskox
 from muskox.cli import render
-from muskox.cli.family import Family, OnStore, on_store, shown, speak
+from muskox.cli.family import AS_JSON, Family, OnStore, on_store, shown, speak
 
 __all__ = ["flows"]
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _STATES = [state.value for state in JobState]
 
 
@@ -26,7 +25,7 @@ def flows() -> None:
 @on_store
 @click.option("--unended", is_flag=True, help="Only those that have not ended, open batches too.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many at most.")
-@_JSON
+@AS_JSON
 def list_flows(ox: Muskox, *, unended: bool, limit: int, as_json: bool) -> None:
     """Show flows and batches with their figures, latest first. Moments are in UTC."""
     found = speak(ox, lambda ox: ox.flows.list(unended=unended, limit=limit))
@@ -47,7 +46,7 @@ def list_flows(ox: Muskox, *, unended: bool, limit: int, as_json: bool) -> None:
 @click.argument("id")
 @click.option("--state", type=click.Choice(_STATES), multiple=True, help="Only jobs in this state; may be repeated.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many jobs at most.")
-@_JSON
+@AS_JSON
 def show(ox: Muskox, id: str, *, state: tuple[str, ...], limit: int, as_json: bool) -> None:
     """Show flow or batch ID with those of its jobs that are still there, in the order of their adding."""
 
@@ -78,26 +77,31 @@ def show(ox: Muskox, id: str, *, state: tuple[str, ...], limit: int, as_json: bo
 @flows.command(cls=OnStore)
 @on_store
 @click.argument("id")
-def retry(ox: Muskox, id: str) -> None:
+@AS_JSON
+def retry(ox: Muskox, id: str, *, as_json: bool) -> None:
     """Let the jobs of flow or batch ID that failed or were cancelled run again, in their order."""
-    render.say(f"{speak(ox, lambda ox: ox.flows.retry(id))} jobs of {id} will run again")
+    jobs = speak(ox, lambda ox: ox.flows.retry(id))
+    render.answer(f"{jobs} jobs of {id} will run again", {"id": id, "retried": jobs}, as_json=as_json)
 
 
 @flows.command(cls=OnStore)
 @on_store
 @click.argument("id")
-def cancel(ox: Muskox, id: str) -> None:
+@AS_JSON
+def cancel(ox: Muskox, id: str, *, as_json: bool) -> None:
     """Cancel the jobs of flow or batch ID that have not ended, and let nothing be added to it any more."""
-    render.say(f"{speak(ox, lambda ox: ox.flows.cancel(id))} jobs of {id} are cancelled")
+    jobs = speak(ox, lambda ox: ox.flows.cancel(id))
+    render.answer(f"{jobs} jobs of {id} are cancelled", {"id": id, "cancelled": jobs}, as_json=as_json)
 
 
 @flows.command(cls=OnStore)
 @on_store
 @click.argument("id")
-def close(ox: Muskox, id: str) -> None:
+@AS_JSON
+def close(ox: Muskox, id: str, *, as_json: bool) -> None:
     """Let nothing be added any more to batch ID, whose producer is gone."""
     found = speak(ox, lambda ox: ox.flows.close(id))
-    render.say(f"{found.kind} {found.id} is {found.state}")
+    render.answer(f"{found.kind} {found.id} is {found.state}", _record(found), as_json=as_json)
 
 
 def _row(one: FlowRecord) -> list[str]:

@@ -10,7 +10,7 @@ import msgspec
 
 from muskox import KeyState, Muskox, QueueLimits, Rate
 from muskox.cli import render
-from muskox.cli.family import OnStore, on_store, speak
+from muskox.cli.family import AS_JSON, OnStore, on_store, speak
 
 __all__ = ["hold", "limits"]
 
@@ -44,7 +44,7 @@ def _word(said: str | None, wanted: str) -> str | None:
 @click.option("--key-rate", callback=_rate, metavar="N/SECONDS[+BURST]", help="How many of each key start.")
 @click.option("--key-concurrency", callback=_number, metavar="N", help="How many of each key run at once.")
 @click.option("--weight", type=int, help="With --key: how many turns it has for each turn of others.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@AS_JSON
 def limits(ox: Muskox, queue: str, *, key: str | None, as_json: bool, **given: Any) -> None:
     """Show what limits QUEUE, or change what is named.
 
@@ -71,14 +71,16 @@ def limits(ox: Muskox, queue: str, *, key: str | None, as_json: bool, **given: A
 @click.argument("queue")
 @click.argument("seconds", type=float)
 @click.option("--key", help="Hold this key alone.")
-def hold(ox: Muskox, queue: str, seconds: float, *, key: str | None) -> None:
+@AS_JSON
+def hold(ox: Muskox, queue: str, seconds: float, *, key: str | None, as_json: bool) -> None:
     """Have no job of QUEUE start for so many SECONDS; 0 ends a hold.
 
     Running jobs go on. A hold that lasts longer stays.
     """
     speak(ox, lambda ox: ox.queue(queue).hold(seconds, key=key))
     what = f"queue {queue}" if key is None else f"key {key} of queue {queue}"
-    render.say(f"{what} is held for {seconds:g} seconds" if seconds else f"{what} is not held any more")
+    said = f"{what} is held for {seconds:g} seconds" if seconds else f"{what} is not held any more"
+    render.answer(said, {"queue": queue, "key": key, "seconds": seconds}, as_json=as_json)
 
 
 def _facts(state: QueueLimits | KeyState) -> list[tuple[str, object]]:

@@ -13,9 +13,10 @@ from typing import Any
 import click
 import msgspec
 
-from muskox import Event, Explanation, Job, LogLine, QueueCounts
+from muskox import Event, Explanation, Job, LogLine, QueueCounts, WorkerRecord
 
 __all__ = [
+    "answer",
     "count_record",
     "event_line",
     "event_record",
@@ -23,9 +24,11 @@ __all__ = [
     "inert",
     "job_record",
     "job_sheet",
+    "one_line",
     "say",
     "table",
     "to_json",
+    "worker_record",
 ]
 
 _MOST_LINE = 200
@@ -44,6 +47,14 @@ def say(text: str) -> None:
     click.echo(inert(text))
 
 
+def answer(text: str, record: Any, *, as_json: bool) -> None:
+    """Tell what was done: in words for people, or as one line of JSON."""
+    if as_json:
+        click.echo(to_json(record))
+    else:
+        say(text)
+
+
 def to_json(value: Any) -> str:
     """One line of JSON, made inert."""
     return msgspec.json.encode(value).decode().translate(_IN_JSON)
@@ -60,7 +71,7 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    lines = [[_one_line(cell) for cell in row] for row in rows]
+    lines = [[one_line(cell) for cell in row] for row in rows]
     kept = [at for at, name in enumerate(columns) if name not in rare or any(row[at] not in _NOTHING for row in lines)]
     drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for at in kept:
@@ -102,6 +113,15 @@ def count_record(counts: QueueCounts) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def worker_record(worker: WorkerRecord) -> dict[str, Any]:
+    """A live worker as `--json` gives it; `age` is the seconds since its last sign of life."""
+    fields = msgspec.structs.asdict(worker)
+    wants = [
+        {"queue": want.queue, "names": None if want.names is None else sorted(want.names)} for want in worker.wants
+    ]
+    return {**fields, "wants": wants}
+
+
 def explanation_record(found: Explanation) -> dict[str, Any]:
     """Why a job is where it is, as `--json` gives it."""
     job = found.job
@@ -126,7 +146,7 @@ def event_line(event: Event) -> str:
     fields = msgspec.structs.asdict(event)
     about = [str(fields[key]) for key in ("name", "job_id") if key in fields]
     more = [f"{key} {_short(value)}" for key, value in fields.items() if key in _TOLD and value not in (None, "", 0)]
-    return _one_line("  ".join([f"{event.at:%H:%M:%S.%f}"[:-3], f"{event.kind:<9}", event.queue, *about, *more]))
+    return one_line("  ".join([f"{event.at:%H:%M:%S.%f}"[:-3], f"{event.kind:<9}", event.queue, *about, *more]))
 
 
 _TOLD = ("attempt", "value", "failure", "delay", "stalls", "waiting", "message")
@@ -169,5 +189,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= _MOST_LINE else f"{text[:_MOST_LINE]}…"
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """The text on one line, made inert."""
     return inert(text).replace("\n", "\\n").replace("\t", " ")

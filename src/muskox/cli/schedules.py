@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import click
 
-from muskox import Cron, Entry, Muskox, OptionError, Scheduled, ScheduleNotFound
+from muskox import Cron, Entry, Muskox, OptionError, Scheduled, ScheduleNotFound, WrongState
 from muskox.cli import render
-from muskox.cli.family import Family, OnStore, load, on_store, shown, speak
+from muskox.cli.family import AS_JSON, YES, Family, OnStore, load, on_store, shown, speak
 
 __all__ = ["schedules"]
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group(cls=Family)
@@ -26,7 +23,7 @@ def schedules() -> None:
 @schedules.command("list", cls=OnStore)
 @on_store
 @click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True, help="How many at most.")
-@_JSON
+@AS_JSON
 def list_schedules(ox: Muskox, *, limit: int, as_json: bool) -> None:
     """Show the schedules in the order of their names, with their next and last moment and the last job's state.
 
@@ -69,7 +66,7 @@ def _record(one: Scheduled) -> dict[str, Any]:
     "--after", metavar="MOMENT", help="From then on, such as 2026-03-28T12:00; in ZONE unless it says.  [now]"
 )
 @click.option("--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many moments.")
-@_JSON
+@AS_JSON
 def preview(expression: str, *, tz: str, after: str | None, count: int, as_json: bool) -> None:
     """Say in words what a cron EXPRESSION means, and when it matches next. Needs no store."""
     cron = Cron(expression, tz)
@@ -96,41 +93,45 @@ def _moment(text: str | None, tz: str) -> datetime | None:
 @schedules.command(cls=OnStore)
 @on_store
 @click.argument("name")
-def run(ox: Muskox, name: str) -> None:
+@AS_JSON
+def run(ox: Muskox, name: str, *, as_json: bool) -> None:
     """Add the job of schedule NAME now and print its id; its next moment stays.
 
     Exit code 1 when its overlap rule does not allow that, since the last job has not ended.
     """
     job = speak(ox, lambda ox: ox.schedules.run_now(name))
     if job is None:
-        render.say(f"nothing was added: the last job of schedule {name} has not ended")
-        sys.exit(1)
-    render.say(job.id)
+        raise WrongState(f"nothing was added: the last job of schedule {name} has not ended")
+    render.answer(job.id, render.job_record(job), as_json=as_json)
 
 
 @schedules.command(cls=OnStore)
 @on_store
 @click.argument("name")
-def pause(ox: Muskox, name: str) -> None:
+@AS_JSON
+def pause(ox: Muskox, name: str, *, as_json: bool) -> None:
     """Have schedule NAME fire no more until resume. It holds over restarts and deploys."""
-    speak(ox, lambda ox: ox.schedules.pause(name))
-    render.say(f"schedule {name} is paused")
+    found = speak(ox, lambda ox: ox.schedules.pause(name))
+    render.answer(f"schedule {name} is paused", _record(found), as_json=as_json)
 
 
 @schedules.command(cls=OnStore)
 @on_store
 @click.argument("name")
-def resume(ox: Muskox, name: str) -> None:
+@AS_JSON
+def resume(ox: Muskox, name: str, *, as_json: bool) -> None:
     """Have schedule NAME go on with the moments to come."""
     found = speak(ox, lambda ox: ox.schedules.resume(name))
-    render.say(f"schedule {name} goes on" + ("" if found.next_at is None else f" at {_said(found.next_at)} UTC"))
+    said = f"schedule {name} goes on" + ("" if found.next_at is None else f" at {_said(found.next_at)} UTC")
+    render.answer(said, _record(found), as_json=as_json)
 
 
 @schedules.command(cls=OnStore)
 @on_store
 @click.argument("name")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
-def delete(ox: Muskox, name: str, *, yes: bool) -> None:
+@YES
+@AS_JSON
+def delete(ox: Muskox, name: str, *, yes: bool, as_json: bool) -> None:
     """Delete schedule NAME with its ledger; jobs that it added are left alone.
 
     One that is declared in code is put again by the next worker that starts; pause it instead.
@@ -139,14 +140,14 @@ def delete(ox: Muskox, name: str, *, yes: bool) -> None:
         click.confirm(f"Delete schedule {render.inert(name)}?", abort=True, err=True)
     if not speak(ox, lambda ox: ox.schedules.delete(name)):
         raise ScheduleNotFound(f"there is no schedule {name!r}; it was never added, or deleted")
-    render.say(f"schedule {name} is deleted")
+    render.answer(f"schedule {name} is deleted", {"name": name, "deleted": True}, as_json=as_json)
 
 
 @schedules.command(cls=OnStore)
 @on_store
 @click.argument("name")
 @click.option("--limit", type=click.IntRange(1, 100), default=20, show_default=True, help="How many at most.")
-@_JSON
+@AS_JSON
 def ledger(ox: Muskox, name: str, *, limit: int, as_json: bool) -> None:
     """Show what became of the latest moments of schedule NAME, latest first. Moments are in UTC."""
 
@@ -172,13 +173,15 @@ def _entry_record(one: Entry) -> dict[str, Any]:
 
 @schedules.command()
 @click.argument("program")
-@click.option("--yes", "-y", is_flag=True, help="Do not ask first.")
-def prune(program: str, *, yes: bool) -> None:
+@YES
+@AS_JSON
+def prune(program: str, *, yes: bool, as_json: bool) -> None:
     """Delete the schedules that PROGRAM declared once and does not declare any more."""
     ox = load(program)
     left = [one.name for one in speak(ox, lambda ox: ox.schedules.orphans())]
     for name in left:
-        render.say(name)
+        click.echo(render.inert(name), err=as_json)
     if left and not yes:
         click.confirm(f"Delete these {len(left)} schedules?", abort=True, err=True)
-    render.say(f"{len(speak(ox, lambda ox: ox.schedules.prune()))} deleted")
+    deleted = speak(ox, lambda ox: ox.schedules.prune())
+    render.answer(f"{len(deleted)} deleted", {"deleted": deleted}, as_json=as_json)

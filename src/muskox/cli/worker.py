@@ -18,7 +18,7 @@ import click
 from muskox import Muskox, OptionError
 from muskox.cli.family import load
 
-__all__ = ["worker"]
+__all__ = ["check", "set_up_logging", "worker"]
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _LEVELS = ("debug", "info", "warning", "error")
@@ -52,9 +52,9 @@ def worker(
     number after the third signal.
     """
     ox = load(program)
-    _set_up_logging(log_level)
+    set_up_logging(log_level)
     alone = processes == 1 and not reload
-    asyncio.run(_check(ox, program, queues, settings, opening=not alone))
+    check(ox, program, queues, settings, opening=not alone)
     if alone:
         ox.run_worker(queues or None, **settings)
         return
@@ -62,14 +62,18 @@ def worker(
         sys.executable, "-m", "muskox", "worker", program, *(f"--queue={name}" for name in queues),
         *(f"--{name.replace('_', '-')}={value}" for name, value in settings.items()), f"--log-level={log_level}",
     ]  # fmt: skip
-    sys.exit(ox.run_processes(command, processes, reload=[Path.cwd()] if reload else ()))
+    sys.exit(ox.run_processes([command] * processes, reload=[Path.cwd()] if reload else ()))
 
 
-async def _check(ox: Muskox, program: str, queues: Sequence[str], settings: dict[str, Any], *, opening: bool) -> None:
+def check(ox: Muskox, program: str, queues: Sequence[str], settings: dict[str, Any], *, opening: bool) -> None:
     """Raise `OptionError` unless such a worker can be made; in a loop, since some stores are bound to one.
 
     With `opening` also what the store raises, so that no supervisor starts workers that can never work.
     """
+    asyncio.run(_check(ox, program, queues, settings, opening=opening))
+
+
+async def _check(ox: Muskox, program: str, queues: Sequence[str], settings: dict[str, Any], *, opening: bool) -> None:
     try:
         known = ox.wanted()
     except OptionError:
@@ -90,7 +94,7 @@ async def _check(ox: Muskox, program: str, queues: Sequence[str], settings: dict
         await ox.close()
 
 
-def _set_up_logging(level: str) -> None:
+def set_up_logging(level: str) -> None:
     """Log to stderr, unless the program has set up logging of its own while it was imported."""
     logging.basicConfig(stream=sys.stderr, format=_FORMAT, level=logging.WARNING)
     logging.getLogger("muskox").setLevel(level.upper())

@@ -40,15 +40,15 @@ _KILL = 3
 """The count of signals from which on nobody is asked any more."""
 
 
-def run_processes(count: int, command: Sequence[str], *, reload: Iterable[Path] = (), world: World) -> int:
-    """Run `command` in `count` processes until a signal ends them; returns the exit code, 0 when all ended well.
+def run_processes(commands: Sequence[Sequence[str]], *, reload: Iterable[Path] = (), world: World) -> int:
+    """Run a process for each command until a signal ends them; returns the exit code, 0 when all ended well.
 
     The first SIGTERM or SIGINT is handed to all as SIGTERM, and so is the second; the third kills them. One that
     ends unasked is started again, after a growing delay when it does so at once. With `reload`, a change to a
     Python file under these paths restarts all of them gently (needs watchfiles). From the main thread only.
     """
-    if count < 1:
-        raise OptionError(f"processes must be at least 1, not {count}; leave it out for one")
+    if not commands:
+        raise OptionError("processes must be at least 1, not 0; leave it out for one")
     paths = tuple(reload)
     for path in paths:
         if not path.exists():
@@ -57,15 +57,14 @@ def run_processes(count: int, command: Sequence[str], *, reload: Iterable[Path] 
             )
     if paths and not _CAN_WATCH:
         raise OptionError("reload needs watchfiles, which is not installed; pip install muskox[watch]")
-    return asyncio.run(_Supervisor(world, command).run(count, paths))
+    return asyncio.run(_Supervisor(world).run(commands, paths))
 
 
 class _Supervisor:
     """The worker processes of one `run_processes`, and how far their stop has come."""
 
-    def __init__(self, world: World, command: Sequence[str]) -> None:
+    def __init__(self, world: World) -> None:
         self._world = world
-        self._command = tuple(command)
         self._lifelines: dict[asyncio.subprocess.Process, Lifeline] = {}
         self._reloaded: set[asyncio.subprocess.Process] = set()
         self._signals = 0
@@ -73,10 +72,13 @@ class _Supervisor:
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop
 
-    async def run(self, count: int, paths: tuple[Path, ...]) -> int:
+    async def run(self, commands: Sequence[Sequence[str]], paths: tuple[Path, ...]) -> int:
         self._loop = asyncio.get_running_loop()
         before = {number: signal.signal(number, self._catch) for number in (signal.SIGTERM, signal.SIGINT)}
-        duties = [self._world.spawn(self._keep(), name=f"muskox-process-{number}") for number in range(count)]
+        duties = [
+            self._world.spawn(self._keep(command), name=f"muskox-process-{number}")
+            for number, command in enumerate(commands)
+        ]
         watching = [self._world.spawn(self._reload(paths), name="muskox-reload")] if paths else []
         try:
             await asyncio.gather(*duties)
@@ -96,12 +98,12 @@ class _Supervisor:
     def _stopping(self) -> bool:
         return self._signals > 0
 
-    async def _keep(self) -> None:
+    async def _keep(self, command: Sequence[str]) -> None:
         """Keep one worker process running until the supervisor stops."""
         delay = 0.0
         while not self._stopping():
             began = self._world.monotonic()
-            process = await self._spawn()
+            process = await self._spawn(command)
             code = await self._wait(process)
             if self._stopping():
                 # SIGTERM before it could catch it: it had not begun anything yet.
@@ -119,11 +121,11 @@ class _Supervisor:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._news.wait(), delay)
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
+    async def _spawn(self, command: Sequence[str]) -> asyncio.subprocess.Process:
         lifeline = Lifeline()
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._command,
+                *command,
                 env={**os.environ, **lifeline.environment()},
                 pass_fds=(lifeline.fd,),
                 # Ctrl-C in a terminal is for the supervisor alone; else each worker would hear it twice.

@@ -18,7 +18,7 @@ from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Re
 from muskox.core.life import MOVES, Complete, Settlement
 from muskox.core.seam import World
 from muskox.core.twins import are_any, are_timed
-from muskox.store.postgres import adding, dedup, moving, rows, settling
+from muskox.store.postgres import adding, dedup, examining, moving, rows, settling
 from muskox.store.postgres.adding import Lane
 from muskox.store.postgres.bells import EVENTS
 from muskox.store.postgres.claiming import Claiming
@@ -31,6 +31,7 @@ from muskox.store.postgres.schedules import Scheduling
 from muskox.store.postgres.within import Inside, Within
 from muskox.store.protocol import (
     Added,
+    Check,
     Finding,
     Found,
     LogLine,
@@ -295,6 +296,9 @@ class PostgresStore(Claiming, Flowing, Limiting, Scheduling, Inside):
 
     async def workers(self) -> list[WorkerRecord]:
         return await self._connections.run(partial(self._looks.workers, now=self._now()))
+
+    async def examine(self) -> list[Check]:
+        return await self._connections.run(partial(examining.examine, location=self._location, now=self._world.now()))
 
     async def audit(self) -> list[Finding]:
         found = await self._connections.run(partial(self._looks.audit, now=self._now()))

@@ -15,6 +15,7 @@ from muskox.store.protocol.flows import FlowVerbs, FoundFlows
 from muskox.store.protocol.limits import KeyState, LimitVerbs, QueueLimits
 from muskox.store.protocol.records import (
     Added,
+    Check,
     Finding,
     Found,
     LogLine,
@@ -46,6 +47,7 @@ __all__ = [
     "WHY_SKIPPED",
     "Added",
     "Change",
+    "Check",
     "Finding",
     "Firing",
     "FlowVerbs",

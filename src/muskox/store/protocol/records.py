@@ -12,6 +12,7 @@ from muskox.store.protocol.limits import KeyState, QueueLimits
 
 __all__ = [
     "Added",
+    "Check",
     "Finding",
     "Found",
     "LogLine",
@@ -164,6 +165,14 @@ class WorkerRecord(msgspec.Struct, frozen=True):
     running: int = 0
     stopping: bool = False
     age: float = 0.0
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that `examine` looked at: whether it is sound, in words, and what to do where it is not."""
+
+    sound: bool
+    what: str
+    remedy: str = ""
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from muskox.store.protocol.flows import FlowVerbs
 from muskox.store.protocol.limits import LimitVerbs
 from muskox.store.protocol.records import (
     Added,
+    Check,
     Finding,
     Found,
     LogLine,
@@ -237,6 +238,10 @@ class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
 
     async def workers(self) -> list[WorkerRecord]:
         """Give the live workers: those that beat within the last 30 seconds and did not say good-bye."""
+        ...
+
+    async def examine(self) -> list[Check]:
+        """What can be said about the server or file and its settings, sound or not. Changes nothing, scans nothing."""
         ...
 
     async def audit(self) -> list[Finding]:

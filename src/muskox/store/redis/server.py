@@ -9,7 +9,7 @@ from muskox.core.errors import StoreFull, StoreReadOnly, StoreUnavailable, Store
 from muskox.store.redis.link import Link
 from muskox.store.redis.location import Location
 
-__all__ = ["check", "check_layout"]
+__all__ = ["check", "check_layout", "read_info"]
 
 log = logging.getLogger("muskox.store")
 
@@ -22,7 +22,7 @@ WAITAOF_SINCE = (7, 2)
 
 async def check(link: Link) -> None:
     """Learn what the server can; raises `StoreUnsupported`, `StoreReadOnly` or `StoreUnavailable` with what to do."""
-    info = _read((await link.ask("INFO")).decode("utf-8", "replace"))
+    info = read_info((await link.ask("INFO")).decode("utf-8", "replace"))
     location = link.location
     _check_version(info, location)
     link.flags = _version(info.get("redis_version", "")) >= FLAGS_SINCE
@@ -53,7 +53,8 @@ async def check_layout(link: Link, meta: bytes) -> None:
         )
 
 
-def _read(text: str) -> dict[str, str]:
+def read_info(text: str) -> dict[str, str]:
+    """What the answer to INFO says, name by name."""
     pairs = (line.partition(":") for line in text.splitlines() if line and not line.startswith("#"))
     return {name: value for name, _, value in pairs}
 

@@ -21,6 +21,7 @@ from muskox.core.twins import are_any
 from muskox.store.protocol import (
     Added,
     Change,
+    Check,
     Finding,
     Firing,
     Found,
@@ -36,7 +37,7 @@ from muskox.store.protocol import (
     Want,
     WorkerRecord,
 )
-from muskox.store.redis import dedup, looks, moving, schedules, settle
+from muskox.store.redis import dedup, examining, looks, moving, schedules, settle
 from muskox.store.redis.audit import audit
 from muskox.store.redis.flows import FLOW_KEPT_US, FlowSteps
 from muskox.store.redis.hub import EVENTS, Hub
@@ -311,6 +312,9 @@ class RedisStore(LimitSteps, FlowSteps):
     async def workers(self) -> list[WorkerRecord]:
         now, _, told = await self._step("counts", ([], looks.ALIVE))
         return looks.workers(now, told)
+
+    async def examine(self) -> list[Check]:
+        return await examining.examine(self._link, self._world.now())
 
     async def audit(self) -> list[Finding]:
         return await audit(self._link, self._keys)

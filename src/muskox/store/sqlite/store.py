@@ -25,6 +25,7 @@ from muskox.core.twins import are_any
 from muskox.store.protocol import (
     Added,
     Change,
+    Check,
     Finding,
     Firing,
     Found,
@@ -46,6 +47,7 @@ from muskox.store.protocol import (
 from muskox.store.sqlite import (
     adding,
     bounds,
+    examining,
     flows,
     hand,
     limiting,
@@ -344,6 +346,9 @@ class SqliteStore:
 
     async def workers(self) -> list[WorkerRecord]:
         return await self._reader.run(looks.workers)
+
+    async def examine(self) -> list[Check]:
+        return await self._reader.run(partial(examining.examine, location=self._location))
 
     async def audit(self) -> list[Finding]:
         return await self._reader.run(audit)
