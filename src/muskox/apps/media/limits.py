@@ -32,13 +32,18 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True)
 class VideoLimits:
-    """For clips. `stall` is for how long an encoder may show no sign of progress."""
+    """For clips. `stall` is for how long an encoder may show no sign of progress, `memory` its address space.
+
+    What is written may be `output_factor` times as large as what is read, and `output_extra` larger.
+    """
 
     bytes: int = 2048 * _MIB
     width: int = 8192
     height: int = 4320
     rate: float = 120.0
     duration: float = 4 * 3600.0
+    streams: int = 64
+    memory: int = 6144 * _MIB
     wall: float = 3600.0
     stall: float = 60.0
     probe_wall: float = 10.0
