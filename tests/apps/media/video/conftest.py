@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import msgspec
 import pytest
 
@@ -54,6 +55,11 @@ def film(tools: Tools, tmp_path_factory: pytest.TempPathFactory) -> Film:
         return made[name, *words]
 
     return make
+
+
+def bundled() -> str:
+    """The ffmpeg of the wheel, which every machine has that runs the tests."""
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 def shoot(ffmpeg: str, *words: str) -> str:

@@ -13,8 +13,9 @@ import pytest
 from muskox import Job
 from muskox.apps.media.errors import Reason, reason_in
 from muskox.apps.media.limits import VideoLimits
+from muskox.apps.media.video.processor import Videos
 from muskox.apps.media.video.tools import Tools
-from tests.apps.media.video.conftest import TRANSCODE, Film, encoders_in, pattern, rig
+from tests.apps.media.video.conftest import PREVIEW, TRANSCODE, Film, encoders_in, pattern, rig
 from tests.processes import started, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -189,6 +190,34 @@ async def test_security_s41_an_encoder_is_told_no_secret(
     assert "unlimited" not in [
         line.split()[-1] for line in text.splitlines() if line.startswith(("file", "virtual", "time"))
     ]
+
+
+async def test_fault_f5_two_jobs_that_want_the_same_have_one_result(tmp_path: Path, tools: Tools, clip: Path) -> None:
+    both = f"""touch {tmp_path}/$$.here
+while [ $(ls {tmp_path} | grep -c here) -lt 2 ]; do sleep 0.05; done"""
+    async with rig(tmp_path, tools, encoder=both, encoders=2) as built:
+        jobs = [await built.add(clip, TRANSCODE), await built.add(clip, TRANSCODE)]
+        first, second = [await built.ended(job, "completed") for job in jobs]
+
+        assert (first.result["video"], first.result["cached"]) == (second.result["video"], False)
+        assert [file.name for file in built.published] == ["manifest.json", "video.mp4"]
+        assert built.leftovers == []
+
+
+async def test_mission_d02_a_video_has_two_attempts_of_an_hour_and_tells_where_its_encoder_is(
+    tmp_path: Path, tools: Tools, clip: Path
+) -> None:
+    _, options = Videos.video.__muskox_process__
+    assert (options["attempts"], options["timeout"]) == (2, 3600)
+
+    async with rig(tmp_path, tools, encoder=AT_PLAY_SPEED) as built:
+        job = await built.add(clip, [*TRANSCODE, *PREVIEW], attempts=None, backoff=None)
+        told = await built.until(job, lambda found: percent(found) >= 10)
+        done = await built.ended(job, "completed")
+
+    assert told.progress["step"] == "transcode"
+    assert told.progress["speed"] > 0
+    assert {"video", "poster", "preview", "storyboard"} <= set(done.result)
 
 
 async def test_case_f30_no_more_encoders_run_than_may(tmp_path: Path, tools: Tools, film: Film) -> None:

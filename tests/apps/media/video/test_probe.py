@@ -19,7 +19,7 @@ from muskox.apps.media.video.probe import DEMUXERS, Prober
 from muskox.apps.media.video.read_json import read_json
 from muskox.apps.media.video.read_text import read_text
 from muskox.apps.media.video.tools import Tools, find_tools
-from tests.apps.media.video.conftest import H264, Film, pattern, tone
+from tests.apps.media.video.conftest import H264, Film, bundled, pattern, tone
 
 # As ffmpeg 5 and ffmpeg 9 put the same things; the tags try to look like streams.
 TEXT = """\
@@ -106,16 +106,10 @@ def test_a_picture_is_measured_as_it_is_seen() -> None:
 
 def _provers(tools: Tools) -> list[Tools]:
     """The tools that are here: with and without ffprobe, of the system and of the wheel."""
-    found = [tools, find_tools(ffmpeg=_bundled())]
+    found = [tools, find_tools(ffmpeg=bundled())]
     if shutil.which("ffprobe") and tools.ffprobe:
         found.append(Tools(tools.ffmpeg, None, tools.version, tools.filters))
     return found
-
-
-def _bundled() -> str:
-    import imageio_ffmpeg
-
-    return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,10 @@ _MEANINGS: list[tuple[tuple[str, ...], type[MediaError], Reason]] = [
         Reason.UNSUPPORTED_CODEC,
     ),
     (
-        ("invalid data", "error while decoding", "could not find codec parameters", "error opening input", "corrupt"),
+        (
+            *("invalid data", "error while decoding", "decode error", "could not find codec parameters", "corrupt"),
+            *("error opening input", "ended prematurely", "partial file", "cannot determine format"),
+        ),
         Refused,
         Reason.CORRUPT,
     ),
