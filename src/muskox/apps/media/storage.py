@@ -67,11 +67,11 @@ class Incoming:
 
     def close(self) -> Blob:
         """Bring the bytes to the disk and say what they are."""
-        assert self._file is not None
-        with trouble():
-            os.fsync(self._file.fileno())
-            self._file.close()
-        self._file = None
+        if self._file is not None:
+            with trouble():
+                os.fsync(self._file.fileno())
+                self._file.close()
+            self._file = None
         return Blob(self._hash.hexdigest(), self.bytes)
 
     def drop(self) -> None:
