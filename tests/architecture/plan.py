@@ -142,3 +142,7 @@ FOREIGN_WORDS: dict[str, str] = {
     "requeue": "release or retry",
     "retries": "attempts",
 }
+WORDS_OF_HOSTS: dict[str, str] = {
+    "muskox.contrib.django.tasks": "Django calls the methods of a backend by its own names",
+}
+"""Modules whose names somebody else has chosen."""

@@ -47,7 +47,8 @@ def main() -> None:
     """Background jobs for Python: run workers, look at jobs, manage them.
 
     PROGRAM is where your Muskox is, as module:object, such as jobs:ox. Commands that only need the store take
-    --url instead, or neither: then MUSKOX_URL says where it is, and else sqlite:///muskox.db.
+    --url instead, or neither: then MUSKOX_PROGRAM names the program, or MUSKOX_URL says where the store is, and else it
+    is sqlite:///muskox.db.
 
     Exit codes: 0 done; 1 the job or the store does not allow it, something was found wrong, or Ctrl-C broke it off;
     2 the command is wrong, and will be wrong again; 3 the store gives no answer, so try again later.

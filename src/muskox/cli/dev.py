@@ -18,7 +18,7 @@ __all__ = ["dev"]
 
 
 @click.command()
-@click.argument("program")
+@click.argument("program", envvar="MUSKOX_PROGRAM")
 @click.option("--port", "-p", default=8321, show_default=True, type=click.IntRange(1, 65_535),
               help="Where the dashboard listens, on this machine only.")  # fmt: skip
 @click.option("--queue", "-q", "queues", metavar="NAME", multiple=True,

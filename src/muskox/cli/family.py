@@ -115,7 +115,8 @@ def _find(ctx: click.Context, _: click.Parameter, value: str) -> Muskox:
         raise click.UsageError(f"{value} and --url both say where the jobs are; give one of them")
     if "://" in value:
         raise click.UsageError(f"{value} is the URL of a store and no program; give it as --url {value}")
-    return load(value) if value else Muskox(url)
+    program = value or ("" if url else os.environ.get("MUSKOX_PROGRAM", ""))
+    return load(program) if program else Muskox(url)
 
 
 def speak(ox: Muskox, work: Callable[[Muskox], Coroutine[Any, Any, T]]) -> T:

@@ -172,7 +172,7 @@ def _entry_record(one: Entry) -> dict[str, Any]:
 
 
 @schedules.command()
-@click.argument("program")
+@click.argument("program", envvar="MUSKOX_PROGRAM")
 @YES
 @AS_JSON
 def prune(program: str, *, yes: bool, as_json: bool) -> None:

@@ -25,7 +25,7 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 @click.command()
-@click.argument("program")
+@click.argument("program", envvar="MUSKOX_PROGRAM")
 @click.option("--queue", "-q", "queues", metavar="NAME", multiple=True,
               help="Take jobs from this queue only; may be repeated.  [all that have a processor]")  # fmt: skip
 @click.option("--concurrency", "-c", type=click.IntRange(1, 100_000), default=10, show_default=True,
