@@ -64,10 +64,9 @@ def completions(done: Sequence[Complete], lanes: Lanes) -> tuple[list[Complete],
     )
 
 
-def items(settlements: Sequence[Settlement], lanes: Lanes) -> tuple[str, bool]:
-    """The arguments of `settle`: any settlements, as JSON, and whether there may be some that others are tied to."""
-    tied = any(one.lease.tied for one in settlements)
-    return _text([_item(place, one, lanes) for place, one in enumerate(settlements)]), tied
+def items(settlements: Sequence[Settlement], lanes: Lanes) -> str:
+    """The argument of `settle`: any settlements, as JSON."""
+    return _text([_item(place, one, lanes) for place, one in enumerate(settlements)])
 
 
 def notes(given: Sequence[Note], lanes: Lanes) -> str:

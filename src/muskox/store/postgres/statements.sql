@@ -79,7 +79,7 @@ SELECT lost, bells FROM muskox.complete(%s, %s, %s, %s, %s, %s, %s, %s, %s);
 SELECT lost, bells FROM muskox.complete_tied(%s, %s, %s, %s, %s, %s, %s, %s, %s);
 
 -- name: settle
-SELECT lost, bells FROM muskox.settle(%s, %s, %s, %s);
+SELECT lost, bells FROM muskox.settle(%s, %s, %s);
 
 -- name: renew
 SELECT muskox.renew(%s, %s, %s, %s, %s, %s);

@@ -149,7 +149,7 @@ class PostgresStore(Claiming, Flowing, Limiting, Scheduling, Inside):
         if tied:
             lost += await self._complete("complete_tied", tied, lanes)
         if others:
-            values = self._now(), self._levels.settle, *settling.items(others, lanes)
+            values = self._now(), self._levels.settle, settling.items(others, lanes)
             places, bells = await self._one("settle", values)
             self._bells.ring(bells)
             lost += [others[place].lease for place in places]

@@ -155,7 +155,7 @@ class Within:
 
     def _settling(self, settlements: Sequence[Settlement]) -> Row:
         now = int(self._world.now() * 1_000_000) if self._world.simulated else None
-        return now, self._levels.add, *settling.items(settlements, self._lanes)
+        return now, self._levels.add, settling.items(settlements, self._lanes)
 
     # --- on the caller's connection ----------------------------------------------
 

@@ -103,11 +103,13 @@ BEGIN
     INSERT INTO muskox.queues (name)
     SELECT DISTINCT w.name FROM unnest(p_queues) AS w (name)
     WHERE NOT EXISTS (SELECT FROM muskox.queues AS q WHERE q.name = w.name)
+    ORDER BY 1
     ON CONFLICT DO NOTHING;
     INSERT INTO muskox.lanes (queue, name, label)
     SELECT DISTINCT q.id, w.name, to_json(w.name)::text
     FROM unnest(p_queues, p_names) AS w (queue, name) JOIN muskox.queues AS q ON q.name = w.queue
     WHERE NOT EXISTS (SELECT FROM muskox.lanes AS l WHERE l.queue = q.id AND l.name = w.name)
+    ORDER BY 1, 2
     ON CONFLICT DO NOTHING;
     RETURN QUERY
     SELECT DISTINCT q.name, l.name, q.id, l.id
@@ -173,6 +175,7 @@ BEGIN
     WHERE waiter = p_waiter AND queue = ANY (p_queues) AND until > clock_timestamp();
     INSERT INTO muskox.waits (waiter, queue, until)
     SELECT DISTINCT p_waiter, queue, clock_timestamp() + make_interval(secs => p_seconds) FROM unnest(p_queues) AS queue
+    ORDER BY 2
     ON CONFLICT (waiter, queue) DO UPDATE SET until = excluded.until;
     RETURN v_known = cardinality(p_queues);
 END

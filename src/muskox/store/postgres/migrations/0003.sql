@@ -21,6 +21,7 @@ BEGIN
     IF NOT p_within THEN
         PERFORM muskox.relax(p_level);
     END IF;
+    PERFORM muskox.lock_new(p_queues, NULL);
     v_now := muskox.tick(p_now, NOT p_within);
     WITH stored AS (
         INSERT INTO muskox.jobs

@@ -26,12 +26,14 @@ BEGIN
     IF p_results IS NULL THEN
         UPDATE muskox.jobs AS j
         SET state = 4, ended = v_now, lease_until = NULL, failure = NULL
-        FROM unnest(p_tids, p_tokens) AS c (tid, token)
+        FROM (SELECT u.tid, u.token FROM unnest(p_tids, p_tokens) AS u (tid, token) ORDER BY u.token) AS c
         WHERE j.ctid = c.tid AND j.token = c.token AND j.state + 0 = 3 AND j.tied IS NULL;
     ELSE
         UPDATE muskox.jobs AS j
         SET state = 4, ended = v_now, lease_until = NULL, failure = NULL, result = c.result
-        FROM unnest(p_tids, p_tokens, p_results) AS c (tid, token, result)
+        FROM (
+            SELECT u.tid, u.token, u.result FROM unnest(p_tids, p_tokens, p_results) AS u (tid, token, result) ORDER BY u.token
+        ) AS c
         WHERE j.ctid = c.tid AND j.token = c.token AND j.state + 0 = 3 AND j.tied IS NULL;
     END IF;
     GET DIAGNOSTICS v_done = ROW_COUNT;
@@ -83,6 +85,7 @@ BEGIN
     JOIN muskox.jobs AS j ON j.queue = c.queue AND j.id = c.id AND j.token = c.token
     WHERE j.tied
     HAVING count(*) > 0;
+    PERFORM muskox.lock_runs(v_queues, v_ids, p_tokens);
     UPDATE muskox.jobs AS j
     SET state = 4, ended = p_now, lease_until = NULL, failure = NULL, result = c.result
     FROM unnest(v_queues, v_ids, p_tokens, COALESCE(p_results, array_fill(NULL::text, ARRAY[cardinality(p_tokens)])))
@@ -135,8 +138,8 @@ $$;
 -- kind, state, refund, stalls, releases, delay (microseconds or null), ended, keep (microseconds or null), gone, result,
 -- failure, more (the event's further fields as JSON, with a comma in front), repeats (states that mean it was written),
 -- over (somebody waits for its end, and it is one),
--- hold (for the delay, of its key 1 or of its queue 2, while the job waits). p_tied: there may be some that are tied.
-CREATE FUNCTION muskox.settle(p_now bigint, p_level text, p_items json, p_tied boolean)
+-- hold (for the delay, of its key 1 or of its queue 2, while the job waits).
+CREATE FUNCTION muskox.settle(p_now bigint, p_level text, p_items json)
 RETURNS TABLE (lost integer[], bells text[]) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -156,13 +159,12 @@ DECLARE
     v_going muskox.move[];
 BEGIN
     PERFORM muskox.relax(p_level);
-    IF p_tied THEN
-        PERFORM muskox.lock_ties(array_agg(j.queue), array_agg(j.key), array_agg(j.flow), array_agg(j.seq))
-        FROM json_to_recordset(p_items) AS i (queue integer, id text, token bigint)
-        JOIN muskox.jobs AS j ON j.queue = i.queue AND j.id = i.id AND j.token = i.token
-        WHERE j.tied
-        HAVING count(*) > 0;
-    END IF;
+    -- A job may have been tied since it was claimed, by a limit that was put.
+    PERFORM muskox.lock_ties(array_agg(i.queue), array_agg(j.key), array_agg(j.flow), array_agg(j.seq),
+                             array_agg(i.queue) FILTER (WHERE i.hold = 2))
+    FROM json_to_recordset(p_items) AS i (queue integer, id text, token bigint, hold integer)
+    LEFT JOIN muskox.jobs AS j ON j.queue = i.queue AND j.id = i.id AND j.token = i.token AND j.tied
+    HAVING count(j.seq) > 0 OR bool_or(i.hold = 2);
     v_now := muskox.tick(p_now, true);
     -- First locked and then, in a statement that sees where they are by now, written.
     WITH item AS (
@@ -173,6 +175,7 @@ BEGIN
         SELECT i.place, j.ctid AS tid, j.seq, j.key, j.flow, j.tied, j.counted
         FROM item AS i JOIN muskox.jobs AS j ON j.queue = i.queue AND j.id = i.id
         WHERE j.token = i.token AND j.state + 0 = 3
+        ORDER BY i.token
         FOR UPDATE OF j
     )
     SELECT array_agg(h.place), array_agg(h.tid), array_agg(h.seq), array_agg(h.key), array_agg(h.flow),
@@ -180,11 +183,6 @@ BEGIN
     INTO v_done, v_tids, v_rows, v_keys, v_flows, v_tied, v_counted
     FROM held AS h;
 
-    IF NOT p_tied AND true = ANY (v_tied) THEN
-        PERFORM muskox.lock_ties(ARRAY(SELECT i.queue FROM json_to_recordset(p_items) AS i (queue integer)), NULL, v_flows, v_rows);
-        PERFORM muskox.lock_keys(array_agg(i.queue), array_agg(v_keys[array_position(v_done, i.place)]))
-        FROM json_to_recordset(p_items) AS i (place integer, queue integer);
-    END IF;
     IF v_done IS NOT NULL THEN
         WITH item AS MATERIALIZED (
             SELECT v_tids[n.number] AS tid, v_rows[n.number] AS seq, v_keys[n.number] AS key, v_flows[n.number] AS flow,
@@ -301,6 +299,7 @@ DECLARE
 BEGIN
     PERFORM muskox.relax(p_level);
     v_now := muskox.tick(p_now, true);
+    PERFORM muskox.lock_runs(p_queues, p_ids, p_tokens);
     WITH held AS (
         UPDATE muskox.jobs AS j
         SET lease_until = v_now + p_lease
@@ -331,6 +330,8 @@ DECLARE
 BEGIN
     PERFORM muskox.relax(p_level);
     v_now := muskox.tick(p_now, true);
+    PERFORM muskox.lock_runs(array_agg(i.queue), array_agg(i.id), array_agg(i.token))
+    FROM json_to_recordset(p_items) AS i (queue integer, id text, token bigint);
     WITH item AS (
         SELECT i.queue, i.id, i.token,
                (array_agg(i.progress ORDER BY i.place DESC) FILTER (WHERE i.progress IS NOT NULL))[1] AS progress,

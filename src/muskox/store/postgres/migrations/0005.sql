@@ -268,7 +268,9 @@ BEGIN
     DELETE FROM muskox.events AS e USING gone AS g WHERE e.id = g.event;
     PERFORM muskox.dedup_sweep(v_now, p_limit);
     DELETE FROM muskox.tickets WHERE until < v_now;
-    DELETE FROM muskox.waits WHERE until < clock_timestamp() - interval '1 minute';
+    DELETE FROM muskox.waits AS w
+    USING (SELECT o.ctid AS tid FROM muskox.waits AS o WHERE o.until < clock_timestamp() - interval '1 minute' FOR UPDATE SKIP LOCKED) AS o
+    WHERE w.ctid = o.tid;
     DELETE FROM muskox.keys AS k
     USING (
         SELECT i.ctid AS tid FROM muskox.keys AS i WHERE i.idle_at <= v_now ORDER BY i.idle_at LIMIT p_limit

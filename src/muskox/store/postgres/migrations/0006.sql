@@ -51,6 +51,21 @@ BEGIN
 END
 $$;
 
+-- Lock the rows of several runs, each by its queue, id and token, in the order that all take.
+CREATE FUNCTION muskox.lock_runs(p_queues integer[], p_ids text[], p_tokens bigint[]) RETURNS void LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    IF cardinality(p_tokens) > 1 THEN
+        PERFORM FROM unnest(p_queues, p_ids, p_tokens) AS r (queue, id, token)
+        JOIN muskox.jobs AS j ON j.queue = r.queue AND j.id = r.id
+        WHERE j.token = r.token AND j.state + 0 = 3
+        ORDER BY r.token
+        FOR UPDATE OF j;
+    END IF;
+END
+$$;
+
 -- Change selected jobs: p_verb is promote, retry, cancel or remove; p_states are those from which it may.
 CREATE FUNCTION muskox.change(
     p_now bigint, p_verb text, p_queue text, p_ids text[], p_states smallint[], p_names text[], p_limit integer
@@ -96,17 +111,12 @@ DECLARE
     v_queues integer[];
 BEGIN
     moved := 0;
-    PERFORM muskox.lock_ties(array_agg(j.queue), array_agg(j.key), array_agg(j.flow), array_agg(j.seq))
+    -- Nothing may be left of the key of one that has ended and is retried.
+    PERFORM muskox.lock_ties(
+        array_agg(j.queue), array_agg(j.key), array_agg(j.flow), array_agg(j.seq), NULL, p_verb = 'retry')
     FROM unnest(p_queues, p_ids) AS w (queue, id) JOIN muskox.jobs AS j ON j.queue = w.queue AND j.id = w.id
     WHERE j.tied
     HAVING count(*) > 0;
-    IF p_verb = 'retry' THEN
-        -- Nothing may be left of the key of one that has ended.
-        PERFORM muskox.lock_keys(array_agg(j.queue), array_agg(j.key))
-        FROM unnest(p_queues, p_ids) AS w (queue, id) JOIN muskox.jobs AS j ON j.queue = w.queue AND j.id = w.id
-        WHERE j.key IS NOT NULL
-        HAVING count(*) > 0;
-    END IF;
     SELECT array_agg(j.tid ORDER BY j.place), array_agg(j.seq ORDER BY j.place), array_agg(j.seq) FILTER (WHERE j.flow IS NOT NULL)
     INTO v_tids, v_rows, v_in_flow
     FROM (
@@ -114,7 +124,7 @@ BEGIN
         FROM unnest(p_queues, p_ids) WITH ORDINALITY AS w (queue, id, place)
         JOIN muskox.jobs AS j ON j.queue = w.queue AND j.id = w.id
         WHERE (p_states IS NULL OR j.state = ANY (p_states)) AND (p_lanes IS NULL OR j.lane = ANY (p_lanes))
-        ORDER BY j.queue, j.id
+        ORDER BY j.token, j.queue, j.id
         FOR UPDATE OF j
     ) AS j;
     IF v_tids IS NULL THEN

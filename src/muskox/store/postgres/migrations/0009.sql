@@ -1,5 +1,4 @@
--- Limits and keys. What they mean is said in core/limits.py; locks are taken in one order by all that wait for them: the
--- limits of queues, keys by queue and name, jobs. Claims and upkeep wait for no key: they pass over one that is held.
+-- Limits and keys. What they mean is said in core/limits.py, the order of locks in docs/decisions/postgresql.md.
 
 -- What holds for a queue, and how many of its jobs that are counted run. A row is made with the first limit or hold.
 -- `gap` is the microseconds from token to token, `size` how many there are at most, `empty` when there would have been
@@ -54,10 +53,12 @@ CREATE INDEX jobs_blocked_shown ON muskox.jobs (queue, seq) WHERE state = 2 AND 
 -- The end of the line: the latest arrival that was given to a job that came from the line of its key.
 CREATE SEQUENCE muskox.line;
 
--- Lock what these jobs are counted in, each by its queue, key, flow and row, and what those are that wait for them. To be
--- called before any of the jobs is locked.
-CREATE FUNCTION muskox.lock_ties(p_queues integer[], p_keys text[], p_flows bigint[], p_rows bigint[])
-RETURNS void LANGUAGE plpgsql
+-- Lock what these jobs are counted in, each by its queue, key, flow and row, what those are that wait for them, and the
+-- limits of queues that are about to be held. p_make: also keys of which nothing is left. To be called before any of the
+-- jobs is locked.
+CREATE FUNCTION muskox.lock_ties(
+    p_queues integer[], p_keys text[], p_flows bigint[], p_rows bigint[], p_held integer[] DEFAULT NULL, p_make boolean DEFAULT false
+) RETURNS void LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
@@ -66,12 +67,22 @@ DECLARE
 BEGIN
     IF cardinality(array_remove(p_flows, NULL)) > 0 THEN
         SELECT g.queues, g.keys INTO v_queues, v_keys FROM muskox.lock_graphs(p_flows, p_rows) AS g;
+        SELECT v_queues || f.queues, v_keys || f.keys, p_make OR f.keys IS NOT NULL INTO v_queues, v_keys, p_make
+        FROM muskox.follower_keys(p_flows) AS f;
+    END IF;
+    IF cardinality(p_held) > 0 THEN
+        INSERT INTO muskox.limits (queue, record) SELECT DISTINCT h.id, '{}' FROM unnest(p_held) AS h (id) ORDER BY 1
+        ON CONFLICT DO NOTHING;
     END IF;
     PERFORM FROM muskox.limits AS l
-    WHERE l.queue = ANY (p_queues) AND l.concurrency IS NOT NULL
+    WHERE l.queue = ANY (p_queues) AND (l.concurrency IS NOT NULL OR l.queue = ANY (p_held))
     ORDER BY l.queue
     FOR UPDATE;
-    PERFORM muskox.lock_made_keys(p_queues || v_queues, p_keys || v_keys);
+    IF p_make THEN
+        PERFORM muskox.lock_keys(p_queues || v_queues, p_keys || v_keys);
+    ELSE
+        PERFORM muskox.lock_made_keys(p_queues || v_queues, p_keys || v_keys);
+    END IF;
 END
 $$;
 
@@ -157,11 +168,14 @@ $$;
 -- Change the figures of locked keys, start as many as may of the open jobs that are wanted and block the others again,
 -- and let as many blocked jobs stand in line as may by then: the first of each key, then the second, behind all that
 -- stand there. Tells of those and gives them, and of keys of which not all that are wanted start, how many do. An array
--- of changes may be NULL for none, and a key may be named several times.
+-- of changes may be NULL for none, and a key may be named several times. `missed` are queues of which a job could not
+-- be let in, since somebody is at it: its key is looked at by the next claim.
 CREATE FUNCTION muskox.open_keys(
     p_now bigint, p_queues integer[], p_keys text[], p_open integer[], p_active integer[], p_blocked integer[],
     p_delayed integer[], p_wanted integer[]
-) RETURNS TABLE (opened muskox.move[], short_queues integer[], short_keys text[], short_go integer[]) LANGUAGE plpgsql
+) RETURNS TABLE (
+    opened muskox.move[], short_queues integer[], short_keys text[], short_go integer[], missed integer[]
+) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -222,12 +236,20 @@ BEGIN
             FROM after AS a
         ) AS o
     ), found AS MATERIALIZED (
-        SELECT t.tid, r.place, row_number() OVER (ORDER BY t.nth, r.place) AS number
+        SELECT t.tid, t.nth, r.place, row_number() OVER (ORDER BY t.nth, r.place) AS number
         FROM room AS r CROSS JOIN LATERAL unnest(r.tids) WITH ORDINALITY AS t (tid, nth)
+    ), free AS MATERIALIZED (
+        -- Nobody is waited for: a claim that saw a job in line keeps its row locked though it has been blocked since, and
+        -- may be waiting for one that this transaction keeps in the same way.
+        SELECT f.tid, f.nth, f.place, f.number
+        FROM found AS f JOIN muskox.jobs AS j ON j.ctid = f.tid
+        WHERE j.state + 0 = 2
+        FOR UPDATE OF j SKIP LOCKED
     ), let_in AS (
         UPDATE muskox.jobs AS j SET state = 0, stood = j.arrival, arrival = v_line + f.number
-        FROM found AS f
-        WHERE j.ctid = f.tid AND j.state + 0 = 2
+        -- None before those that come first in the line of their key.
+        FROM (SELECT f.*, row_number() OVER (PARTITION BY f.place ORDER BY f.nth) AS nth_free FROM free AS f) AS f
+        WHERE j.ctid = f.tid AND f.nth_free = f.nth
         RETURNING ROW(j.seq, j.queue, j.lane, j.attempt, 2, 0, NULL, j.id, j.key, j.flow)::muskox.move AS move, f.number, f.place
     ), forgotten AS (
         DELETE FROM muskox.keys AS k USING room AS r WHERE k.ctid = r.tid AND r.idle_at <= p_now
@@ -254,15 +276,19 @@ BEGIN
     ) AS s;
 
     IF cardinality(v_found) > COALESCE(cardinality(v_done), 0) THEN
-        -- Somebody was changing the data of a job in this moment: the next that looks finds it where it has gone.
-        UPDATE muskox.keys AS k
-        SET open = k.open - m.missed, blocked = k.blocked + m.missed, look_at = p_now
-        FROM (
-            SELECT p_queues[u.place] AS queue, p_keys[u.place] AS name, count(*)::integer AS missed
-            FROM (SELECT unnest(v_found) EXCEPT ALL SELECT unnest(v_done)) AS u (place)
-            GROUP BY u.place
-        ) AS m
-        WHERE k.queue = m.queue AND k.name = m.name;
+        -- Somebody is at the row of a job, or was changing its data in this moment: whoever claims next looks again.
+        WITH later AS (
+            UPDATE muskox.keys AS k
+            SET open = k.open - m.missed, blocked = k.blocked + m.missed, look_at = p_now
+            FROM (
+                SELECT p_queues[u.place] AS queue, p_keys[u.place] AS name, count(*)::integer AS missed
+                FROM (SELECT unnest(v_found) EXCEPT ALL SELECT unnest(v_done)) AS u (place)
+                GROUP BY u.place
+            ) AS m
+            WHERE k.queue = m.queue AND k.name = m.name
+            RETURNING k.queue
+        )
+        SELECT array_agg(DISTINCT l.queue) INTO missed FROM later AS l;
     END IF;
     IF opened IS NOT NULL THEN
         PERFORM setval('muskox.line', v_line + cardinality(v_found));
@@ -316,6 +342,7 @@ DECLARE
     v_opened muskox.move[];
     v_blocked muskox.move[];
     v_more muskox.move[];
+    v_missed integer[];
 BEGIN
     IF EXISTS (SELECT FROM unnest(p_moves) AS m WHERE m.flow IS NOT NULL) THEN
         v_more := muskox.follow_flows(p_now, p_moves);
@@ -346,10 +373,10 @@ BEGIN
         SELECT array_agg(k.queue) FILTER (WHERE k.was_full) INTO queues FROM kept AS k;
     END IF;
     IF v_change.keys IS NOT NULL THEN
-        SELECT k.opened INTO v_opened
+        SELECT k.opened, k.missed INTO v_opened, v_missed
         FROM muskox.open_keys(p_now, v_change.queues, v_change.keys, v_change.open, v_change.active, v_change.blocked,
                               v_change.delayed, NULL) AS k;
-        SELECT queues || array_agg(DISTINCT o.queue), array_agg(o.seq) INTO queues, opened FROM unnest(v_opened) AS o;
+        SELECT queues || array_agg(DISTINCT o.queue) || v_missed, array_agg(o.seq) INTO queues, opened FROM unnest(v_opened) AS o;
         SELECT array_agg(m::muskox.move) INTO v_blocked
         FROM unnest(p_moves) AS m
         WHERE m.target = 2 AND m.key IS NOT NULL AND m.seq <> ALL (COALESCE(opened, '{}'));

@@ -167,10 +167,12 @@ BEGIN
     IF NOT p_within THEN
         PERFORM muskox.relax(p_level);
     END IF;
-    PERFORM muskox.lock_keys(array_agg(i.queue), array_agg(i.key))
-    FROM json_to_recordset(p_items) AS i (queue integer, key text)
-    WHERE i.key IS NOT NULL
-    HAVING count(*) > 0;
+    -- With the keys of those in whose places they may be put.
+    PERFORM muskox.lock_new(
+        array_agg(i.queue) || array_agg(i.queue) FILTER (WHERE j.key IS NOT NULL), array_agg(i.key) || array_agg(j.key) FILTER (WHERE j.key IS NOT NULL))
+    FROM json_to_recordset(p_items) AS i (queue integer, key text, dedup text, next_to text)
+    LEFT JOIN muskox.dedups AS d ON d.queue = i.queue AND d.key = i.dedup AND i.next_to IN ('replace', 'keep-last')
+    LEFT JOIN muskox.jobs AS j ON j.queue = d.queue AND j.id = d.job AND j.key IS NOT NULL;
     v_now := muskox.tick(p_now, NOT p_within);
     at := v_now;
     places := '{}';

@@ -189,6 +189,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_variable
 DECLARE
     v_all integer[] := ARRAY(SELECT DISTINCT q FROM unnest(p_lane_queues) AS q);
+    v_limited integer[];
     v_old tid[] := p_old;
     v_capped integer[];
     v_caps integer[];
@@ -199,18 +200,21 @@ DECLARE
     v_busy boolean := false;
     v_taken integer[] := '{}';
 BEGIN
-    PERFORM FROM muskox.limits AS l
-    WHERE l.queue = ANY (v_all) AND (l.concurrency IS NOT NULL OR l.gap IS NOT NULL OR l.held_until IS NOT NULL)
-    ORDER BY l.queue
-    FOR UPDATE;
+    v_limited := ARRAY(
+        SELECT l.queue FROM muskox.limits AS l
+        WHERE l.queue = ANY (v_all) AND (l.concurrency IS NOT NULL OR l.gap IS NOT NULL OR l.held_until IS NOT NULL)
+        ORDER BY l.queue
+        FOR UPDATE
+    );
     now := muskox.tick(p_raw, true);
     PERFORM muskox.wake_keys(now, v_all);
     SELECT array_agg(s.queue) FILTER (WHERE s.may IS NOT NULL), array_agg(s.may) FILTER (WHERE s.may IS NOT NULL),
            array_agg(s.queue) FILTER (WHERE s.concurrency IS NOT NULL), bool_or(s.over)
     INTO v_capped, v_caps, counted, v_over
-    FROM muskox.stand_limits(now, v_all) AS s;
+    -- A limit that is put in this very moment comes after this claim.
+    FROM muskox.stand_limits(now, v_limited) AS s;
     IF v_over THEN
-        PERFORM muskox.end_holds(now, v_all);
+        PERFORM muskox.end_holds(now, v_limited);
     END IF;
     picked := '{}';
     FOR v_try IN 1..100 LOOP

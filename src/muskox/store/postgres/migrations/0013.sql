@@ -21,7 +21,7 @@ BEGIN
     IF NOT p_within THEN
         PERFORM muskox.relax(p_level);
     END IF;
-    PERFORM muskox.lock_keys(p_queues, p_keys);
+    PERFORM muskox.lock_new(p_queues, p_keys);
     v_now := muskox.tick(p_now, NOT p_within);
     UPDATE muskox.queues AS q SET keyed = true
     WHERE NOT q.keyed AND q.id IN (SELECT w.queue FROM unnest(p_queues, p_keys) AS w (queue, key) WHERE w.key IS NOT NULL);
@@ -110,14 +110,18 @@ BEGIN
     PERFORM muskox.relax(p_level);
     SELECT array_agg(j.queue), array_agg(j.key), array_agg(j.flow), array_agg(j.seq) INTO v_queues, v_keys, v_flows, v_rows
     FROM unnest(p_tids, p_tokens) AS c (tid, token) JOIN muskox.jobs AS j ON j.ctid = c.tid AND j.token = c.token;
-    PERFORM muskox.lock_ties(v_queues, v_keys, v_flows, v_rows);
+    -- Else what those are tied to that have moved is locked together with this.
+    IF cardinality(v_rows) = cardinality(p_tids) THEN
+        PERFORM muskox.lock_ties(v_queues, v_keys, v_flows, v_rows);
+    END IF;
     v_now := muskox.tick(p_now, true);
     WITH done AS (
         UPDATE muskox.jobs AS j
         SET state = 4, ended = v_now, lease_until = NULL, failure = NULL, result = c.result
-        FROM unnest(p_tids, p_tokens, p_results) AS c (tid, token, result)
+        FROM (
+            SELECT u.tid, u.token, u.result FROM unnest(p_tids, p_tokens, p_results) AS u (tid, token, result) ORDER BY u.token
+        ) AS c
         WHERE j.ctid = c.tid AND j.token = c.token AND j.state + 0 = 3
-          -- Else nothing is written before what those are tied to that have moved is locked too.
           AND cardinality(v_rows) = cardinality(p_tids)
         RETURNING ROW(j.seq, j.queue, j.lane, j.attempt, 3, 4, j.counted, j.id, j.key, j.flow)::muskox.move AS move,
                   position('"dedup":' IN j.options) > 0 AS unique_one
@@ -170,6 +174,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     v_queue integer := muskox.find_queue(p_queue);
     v_old muskox.limits;
+    v_tids tid[];
     v_active integer;
 BEGIN
     PERFORM muskox.tick(p_now, true);
@@ -181,9 +186,12 @@ BEGIN
     IF changed THEN
         v_active := v_old.active;
         IF v_old.concurrency IS NULL AND p_concurrency IS NOT NULL THEN
+            v_tids := ARRAY(
+                SELECT j.ctid FROM muskox.jobs AS j WHERE j.state = 3 AND j.queue = v_queue ORDER BY j.token FOR UPDATE);
             WITH counted AS (
                 UPDATE muskox.jobs AS j SET counted = true, tied = true
-                WHERE j.state = 3 AND j.queue = v_queue
+                FROM unnest(v_tids) AS t (tid)
+                WHERE j.ctid = t.tid
                 RETURNING 1
             )
             SELECT count(*) INTO v_active FROM counted;

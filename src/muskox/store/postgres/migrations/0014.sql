@@ -194,8 +194,11 @@ BEGIN
     IF NOT p_within THEN
         PERFORM muskox.relax(p_level);
     END IF;
-    IF NOT p_graph THEN
+    IF NOT p_graph AND p_open THEN
         PERFORM muskox.lock_keys(p_queues, p_keys);
+    ELSIF NOT p_graph THEN
+        PERFORM muskox.lock_keys(p_queues || k.queues, p_keys || k.keys)
+        FROM muskox.follower_keys(ARRAY(SELECT f.number FROM muskox.flows AS f WHERE f.id = p_flow)) AS k;
     END IF;
     LOOP
         SELECT * INTO v_flow FROM muskox.flows AS f WHERE f.id = p_flow FOR UPDATE;
@@ -208,7 +211,8 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'MX002', MESSAGE = p_flow;
     END IF;
     IF p_graph THEN
-        PERFORM muskox.lock_keys(p_queues, p_keys);
+        PERFORM muskox.lock_keys(p_queues || k.queues, p_keys || k.keys)
+        FROM muskox.follower_keys(ARRAY[v_flow.number]) AS k;
     END IF;
     v_now := muskox.tick(p_now, NOT p_within);
     SELECT * INTO v_plant FROM muskox.plant(

@@ -1,5 +1,15 @@
 -- Flows and batches as one thing.
 
+-- The keys of what follows flows that may be about to end, to be locked with others. More than so many jobs are not ended
+-- by all that are at it together.
+CREATE FUNCTION muskox.follower_keys(p_flows bigint[]) RETURNS TABLE (queues integer[], keys text[]) LANGUAGE sql STABLE
+SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+    SELECT array_agg((w.job::json ->> 'queue')::integer), array_agg(w.job::json ->> 'key')
+    FROM muskox.flows AS f CROSS JOIN LATERAL (VALUES (f.completed_job), (f.settled_job)) AS w (job)
+    WHERE f.number = ANY (p_flows) AND f.total - f.completed - f.failed - f.cancelled <= 10000
+      AND position('"key":"' IN w.job) > 0
+$$;
+
 -- Say that a flow has ended, if it has, and add what follows it. Gives the queues in which more may be claimed.
 CREATE FUNCTION muskox.end_flow(p_now bigint, p_flow bigint) RETURNS integer[] LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off AS $$
@@ -21,6 +31,9 @@ DECLARE
     v_flow bigint;
 BEGIN
     PERFORM muskox.relax(p_level);
+    PERFORM muskox.lock_keys(k.queues, k.keys)
+    FROM muskox.follower_keys(ARRAY(SELECT f.number FROM muskox.flows AS f WHERE f.id = p_flow AND NOT f.graph)) AS k
+    WHERE k.keys IS NOT NULL;
     UPDATE muskox.flows AS f SET open = false, stopped = f.stopped OR p_stop
     WHERE f.id = p_flow AND (f.open OR (p_stop AND NOT f.stopped))
     RETURNING f.number INTO v_flow;
