@@ -10,6 +10,7 @@ import msgspec
 
 from bench.backlog import backlog
 from bench.batches import batches
+from bench.encodes import encodes
 from bench.kill import kill
 from bench.latency import latency
 from bench.limits import limits
@@ -28,7 +29,7 @@ RATE = 200
 
 
 @click.command()
-@click.argument("what", type=click.Choice([*JOBS, "limits", "batches", "soak", "schedules", "all"]))
+@click.argument("what", type=click.Choice([*JOBS, "limits", "batches", "soak", "schedules", "encodes", "all"]))
 @click.option("--store", type=click.Choice(STORES), default="sqlite", show_default=True)
 @click.option(
     "--jobs",
@@ -36,7 +37,7 @@ RATE = 200
     help="How many jobs; samples for latency, waiting ones for backlog, per second for soak.",
 )
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--kills", type=click.IntRange(1), default=KILLS, show_default=True, help="Only for kill.")
+@click.option("--kills", type=click.IntRange(1), default=KILLS, show_default=True, help="Only for kill and encodes.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Only for drain.")
 @click.option(
     "--minutes", type=click.FloatRange(0.1), default=MINUTES, show_default=True, help="Only for soak and schedules."
@@ -48,7 +49,7 @@ def main(
     *, what: str, store: str, jobs: int | None, rounds: int, kills: int, processes: int, minutes: float,
     uvloop: bool, as_json: bool, as_markdown: bool,
 ) -> None:  # fmt: skip
-    """Measure Muskox: one command, or all but limits, batches, soak and schedules, with their usual numbers."""
+    """Measure Muskox: one command, or all that take no more than minutes, with their usual numbers."""
     measures: dict[str, Callable[[int], Report]] = {
         "drain": lambda count: (
             drain(store, count, rounds, uvloop=uvloop)
@@ -64,11 +65,12 @@ def main(
         "batches": lambda count: batches(store, count, rounds),
         "soak": lambda rate: soak(store, minutes, rate),
         "schedules": lambda _: schedules(store, minutes),
+        "encodes": lambda count: encodes(count, kills, rounds),
     }
     reports = []
     for name in JOBS if what == "all" else [what]:
         report = measures[name](
-            (JOBS | {"limits": 100_000, "batches": 100_000, "soak": RATE, "schedules": 1})[name]
+            (JOBS | {"limits": 100_000, "batches": 100_000, "soak": RATE, "schedules": 1, "encodes": 20})[name]
             if jobs is None or what == "all"
             else jobs
         )

@@ -153,6 +153,7 @@ async def rig(folder: Path, tools: Tools, *, worker: bool = True, **options: Any
     script = options.pop("encoder", None)
     used = tools if script is None else replace(tools, ffmpeg=str(fake(folder, tools, script)))
     ox = Muskox(f"sqlite:///{folder / 'muskox.db'}")
+    ox.queue("videos", concurrency=limits.encoders)
     storage = Storage(folder / "media")
     storage.open()
     workshop = Workshop(ox, storage, limits)
@@ -161,7 +162,7 @@ async def rig(folder: Path, tools: Tools, *, worker: bool = True, **options: Any
     built = Rig(ox, storage, workshop, craft, tools)
     async with ox:
         if worker:
-            async with ox.worker(["videos"], **{"concurrency": limits.encoders, **options}):
+            async with ox.worker(["videos"], **{"concurrency": 4, **options}):
                 yield built
         else:
             yield built

@@ -10,17 +10,19 @@ from muskox.apps.media.operations import read_operations
 from muskox.apps.media.video.craft import VideoCraft
 from muskox.apps.media.workshop import Order, Workshop
 
-__all__ = ["Videos"]
+__all__ = ["VIDEO_JOB", "VIDEO_QUEUE", "Videos"]
+
+VIDEO_QUEUE, VIDEO_JOB = "videos", "process-video"
 
 
-class Videos(Processor, queue="videos"):
-    """Two attempts, each of an hour at most."""
+class Videos(Processor, queue=VIDEO_QUEUE):
+    """Clips: two attempts, each of an hour at most, and only one where another would end the same way."""
 
     def __init__(self, workshop: Workshop, craft: VideoCraft) -> None:
         self._workshop = workshop
         self._craft = craft
 
-    @process("process-video", attempts=2, backoff=Fixed(5), timeout=3600)
+    @process(VIDEO_JOB, attempts=2, backoff=Fixed(5), timeout=3600, max_stalls=3)
     async def video(
         self,
         job: ActiveJob,
