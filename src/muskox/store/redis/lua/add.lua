@@ -2,6 +2,7 @@
 -- needs  adding
 -- needs, tied  records
 -- needs, tied  buckets
+-- needs, tied  rings
 -- needs, tied  keyed
 -- needs, tied  ties
 -- needs, tied  adding_tied

@@ -3,6 +3,7 @@
 -- needs  lines
 -- needs  leases
 -- needs  buckets
+-- needs  rings
 -- needs  keyed
 -- needs  ties
 -- needs  adding

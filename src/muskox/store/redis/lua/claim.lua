@@ -4,6 +4,7 @@
 -- needs  leases
 -- needs  picking
 -- needs, tied  buckets
+-- needs, tied  rings
 -- needs, tied  keyed
 -- needs, tied  sifting
 -- ASKED  worker, lease in µs, limit, ticket, then per want: queue, names or false, stalls allowed by name or false
@@ -48,7 +49,8 @@ end
 
 -- --- moving -------------------------------------------------------------------------
 
--- Head of a claimed record, the same with its lengths, name and attempt, by the head of the waiting one without its key.
+-- Head of a claimed record, the same with its lengths, name and attempt, by the head of the waiting one without its key; last
+-- what `lengths_with` keeps.
 local function claimed_head(text, want, first)
   local head = read_head(text)
   local stalls = want[3]
@@ -57,7 +59,7 @@ local function claimed_head(text, want, first)
   end
   head[ATTEMPT], head[STARTED], head[WORKER], head[DUE], head[LAST] = head[ATTEMPT] + 1, now, worker, 0, first
   text = write_head(head)
-  return { text, middle(text, ''), head[NAME], head[ATTEMPT] }
+  return { text, middle(text, ''), head[NAME], head[ATTEMPT], {} }
 end
 
 -- Moves the picks of one want, whose fences count up from `first`; gives their records.
@@ -73,8 +75,13 @@ local function move(want, ids, vs, first)
     local text = sub(v, from, data - 1)
     local made = known[text]
     if not made then made = claimed_head(text, want, first); known[text] = made end
-    local its = from == 16 and made[2] or middle(sub(v, 16, from - 1) .. made[1], '')
-    local record = 'A' .. seven(first + i - 1) .. its .. sub(v, data)
+    local record
+    if from == 16 then
+      record = 'A' .. seven(first + i - 1) .. made[2] .. sub(v, data)
+    else
+      local lengths = lengths_with(made[5], from - 16, #made[1])
+      record = 'A' .. seven(first + i - 1) .. lengths .. sub(v, 16, from - 1) .. made[1] .. sub(v, data)
+    end
     records[i], names[i], attempts[i] = record, made[3], made[4]
     one_name = one_name and made[3] == names[1]
     one_attempt = one_attempt and made[4] == attempts[1]

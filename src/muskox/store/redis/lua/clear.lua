@@ -2,6 +2,7 @@
 -- needs  records
 -- needs  lines
 -- needs  buckets
+-- needs  rings
 -- needs  keyed
 -- needs  ties
 -- needs  adding

@@ -1,6 +1,7 @@
 -- hold.lua · let no job of a queue, or of one key of it, start for some time; or again
 -- needs  records
 -- needs  buckets
+-- needs  rings
 -- needs  keyed
 -- ASKED  queue, key or "", µs from now (0: the hold is over)
 -- RETURNS  nothing

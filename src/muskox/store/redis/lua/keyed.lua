@@ -1,124 +1,41 @@
 -- keyed.lua · jobs with a key: how many of each stand in line, run, and wait behind; part of steps that move jobs
--- gives  LISTS, ring_list, apply_own, block, change_key, end_runs, forget_keys, hold, key_line, leave_key, leave_key_line, let_in
--- gives  look_at_keys, read_keys, ring_of, send_back, start_of_key
+-- gives  LISTS, block, end_runs, forget_keys, hold, leave_key, leave_key_line, let_in, look_at_keys, send_back, start_of_key
 --
 -- What is kept of a key: how many are open (in line), active, blocked (4 bytes each); where it is listed (1 byte; 1: by
 -- the moment to look at it, 2: by the moment to forget it); and where there is any of it a msgpack array of its bucket, its
 -- hold (see buckets.lua), and what was said of it, or false: text, weight, concurrency, interval and size of its bucket
 -- (-1: as the queue says, 0: no limit).
 -- Blocked jobs stand in a sorted set per key, as stamp and id by their priority; and all of a queue, whatever they are
--- blocked by, are in one by when they were added. Keys that a step has to do with are
--- read once; before its end, blocked jobs are let into the line as far as that may be, and what is kept is written.
+-- blocked by, are in one by when they were added. Keys that a step has to do with are read once (see rings.lua);
+-- before its end, blocked jobs are let into the line as far as that may be, and what is kept is written.
 -- The rules are told in docs/decisions/limits.md.
 
-local OPEN_PER_WEIGHT, KEYS_AT_ONCE = 16, 100
-local FIGURE = { W = 'open', B = 'blocked', A = 'active' }
+local KEYS_AT_ONCE = 100
 LISTS = { 'key-times:', 'key-idle:' }
-local rings = {}
-ring_list = {}
 with_buckets()
-
--- The keys of a queue: those that were read, in the order of their first change, and what left them before that.
-function ring_of(queue)
-  local ring = rings[queue]
-  if ring then return ring end
-  local kept = limited and call('HGET', LIMITS, queue)
-  local rule = kept and unpack_text(kept) or {}
-  ring = {
-    queue = queue, jobs = P .. 'jobs:' .. queue, kept = P .. 'keys:' .. queue, its = {}, changed = {}, left = {}, unread = {},
-    interval = rule[6] or 0, size = rule[7] or 0, concurrency = rule[8] or 0,
-  }
-  rings[queue], ring_list[#ring_list + 1] = ring, ring
-  return ring
-end
-
-function apply_own(ring, its)
-  local own = its.own
-  if not own then
-    its.weight, its.concurrency, its.interval, its.size = 1, ring.concurrency, ring.interval, ring.size
-    return
-  end
-  its.weight = own[2]
-  its.concurrency = own[3] < 0 and ring.concurrency or own[3]
-  its.interval, its.size = own[4], own[5]
-  if own[4] < 0 then its.interval, its.size = ring.interval, ring.size end
-end
-
-local function add_key(ring, key, kept)
-  local open, active, blocked, listed = 0, 0, 0, 0
-  if kept then open, active, blocked, listed = struct.unpack('>I4I4I4B', kept) end
-  local its = {
-    key = key, is_new = not kept, is_changed = false, open = open, active = active, blocked = blocked, listed = listed,
-    empty = 0, hold = 0, own = false,
-    weight = 1, concurrency = ring.concurrency, interval = ring.interval, size = ring.size,
-  }
-  if kept and #kept > 13 then
-    its.empty, its.hold, its.own = unpack(unpack_text(sub(kept, 14)))
-    apply_own(ring, its)
-  end
-  ring.its[key] = its
-  local left = ring.left[key]
-  if left then
-    for from, number in pairs(left) do its[FIGURE[from]] = math.max(0, its[FIGURE[from]] - number) end
-  end
-  return its
-end
-
-function read_keys(ring, keys)
-  local unknown, seen = {}, {}
-  for _, key in ipairs(keys) do
-    if not ring.its[key] and not seen[key] then unknown[#unknown + 1], seen[key] = key, true end
-  end
-  for first = 1, #unknown, CHUNK do
-    local last = math.min(first + CHUNK - 1, #unknown)
-    for i, kept in ipairs(call('HMGET', ring.kept, unpack(unknown, first, last))) do
-      add_key(ring, unknown[first + i - 1], kept)
-    end
-  end
-end
-
--- What is kept of a key, which is about to change.
-function change_key(ring, key)
-  local its = ring.its[key] or add_key(ring, key, call('HGET', ring.kept, key))
-  if not its.is_changed then
-    its.is_changed = true
-    ring.changed[#ring.changed + 1] = its
-  end
-  return its
-end
-
--- How many more of a key may stand in line, whatever the time.
-local function free_places(its)
-  local free = OPEN_PER_WEIGHT * its.weight
-  if its.concurrency > 0 then free = math.min(free, its.concurrency - its.active) end
-  return free - its.open
-end
-
-local function room_of(its)
-  if held_until(its) then return 0 end
-  local room = free_places(its)
-  if its.interval > 0 then room = math.min(room, tokens_in(its.empty, its.interval, its.size) - its.open) end
-  return room
-end
-
-function key_line(ring, key)
-  return P .. 'key-line:' .. ring.queue .. ':' .. key
-end
+with_rings()
 
 -- --- coming and going -----------------------------------------------------------------
 
 -- Block a job, unless it may stand in line; gives the stamp for its record, or nil where it may.
 function block(queue, id, head, arrival)
-  local ring = ring_of(queue)
-  local its = change_key(ring, head[KEY])
-  if its.blocked == 0 and room_of(its) > 0 then
-    its.open = its.open + 1
-    return nil
+  local ring, key = ring_of(queue), head[KEY]
+  if not ring.figures[key] and not ring.its[key] then read_keys(ring, { key }) end
+  local figures = unmoved(ring, key)
+  if figures then
+    move_alike(ring, key, figures, figures.may_enter and 'enter' or 'block')
+    if figures.may_enter then return nil end
+  else
+    local its = change_key(ring, key)
+    if its.blocked == 0 and room_of(its) > 0 then
+      its.open = its.open + 1
+      return nil
+    end
+    its.blocked = its.blocked + 1
   end
   local place = seven(arrival or take_stamps(1))
-  call('ZADD', key_line(ring, its.key), -head[PRIORITY], place .. id)
+  call('ZADD', key_line(ring, key), -head[PRIORITY], place .. id)
   call('ZADD', P .. 'blocked:' .. queue, head[ADDED], id)
-  its.blocked = its.blocked + 1
   return place
 end
 
@@ -130,7 +47,7 @@ end
 function leave_key(queue, key, from)
   if not FIGURE[from] then return end
   local ring = ring_of(queue)
-  if ring.its[key] then
+  if ring.its[key] or ring.figures[key] then
     local its = change_key(ring, key)
     its[FIGURE[from]] = math.max(0, its[FIGURE[from]] - 1)
     return
@@ -148,13 +65,24 @@ function end_runs(queue, keys)
   local ring = ring_of(queue)
   read_keys(ring, keys)
   for _, key in ipairs(keys) do
-    local its = change_key(ring, key)
-    its.active = math.max(0, its.active - 1)
+    local figures = unmoved(ring, key)
+    if figures then
+      move_alike(ring, key, figures, 'finish')
+    else
+      local its = change_key(ring, key)
+      its.active = math.max(0, its.active - 1)
+    end
   end
 end
 
 -- Take a place among those that run for a job in line; whether there is one.
-function start_of_key(its)
+function start_of_key(ring, key)
+  local figures = unmoved(ring, key)
+  if figures then
+    if figures.may_start then move_alike(ring, key, figures, 'start') end
+    return figures.may_start
+  end
+  local its = change_key(ring, key)
   if held_until(its) then return false end
   if its.concurrency > 0 and its.active >= its.concurrency then return false end
   if its.interval > 0 then
@@ -166,7 +94,8 @@ function start_of_key(its)
 end
 
 -- Put a job from the line before all of its key and priority that are blocked: it was let in before them.
-function send_back(ring, its, id, v, head)
+function send_back(ring, key, id, v, head)
+  local its = change_key(ring, key)
   local line, score = key_line(ring, its.key), format('%d', -head[PRIORITY])
   local first = call('ZRANGEBYSCORE', line, score, score, 'LIMIT', 0, 1)[1]
   local place = first and seven(struct.unpack('>I7', sub(first, 1, 7)) - 1) or sub(v, 2, 8)
@@ -191,22 +120,46 @@ end
 
 -- --- letting in -----------------------------------------------------------------------
 
--- The first blocked jobs of all changed keys that may stand in line, as stamp and id, each with its key.
+-- Take so many of a key out of its line, to `members` with its name in `owners`; gives how many there were.
+local function take_blocked(ring, key, number, members, owners)
+  local popped, at = call('ZPOPMIN', key_line(ring, key), number), #members
+  for i = 1, #popped, 2 do
+    at = at + 1
+    members[at], owners[at] = popped[i], key
+  end
+  return #popped / 2
+end
+
+-- The first blocked jobs of all changed keys that may stand in line, as stamp and id, each with its key. They are counted
+-- as open.
 local function next_blocked(ring)
   local members, owners = {}, {}
+  local waiting = ring.waiting
+  ring.waiting = {}
+  for _, key in ipairs(waiting) do
+    local figures = ring.figures[key]
+    local room = figures and figures.room or 0
+    if room > 0 then
+      local found = take_blocked(ring, key, room, members, owners)
+      if found == room then
+        move_alike(ring, key, figures, 'let_in')
+      else
+        local its = change_key(ring, key)
+        its.open, its.blocked = its.open + found, 0
+      end
+    end
+  end
   for _, its in ipairs(ring.changed) do
     local number = math.min(its.blocked, room_of(its))
     if number > 0 then
-      local popped = call('ZPOPMIN', key_line(ring, its.key), number)
-      for i = 1, #popped, 2 do members[#members + 1], owners[#owners + 1] = popped[i], its end
-      its.blocked = #popped < 2 * number and 0 or its.blocked - number
+      local found = take_blocked(ring, its.key, number, members, owners)
+      its.open, its.blocked = its.open + found, found < number and 0 or its.blocked - number
     end
   end
   return members, owners
 end
 
--- What of its head matters for a job that comes to the line: name, attempt, and the line, which is one for all that have
--- the same.
+-- Where jobs with a head like this stand in line, as a list of what comes there, and what is told of them.
 local function line_in(lines, order, text)
   local head = unpack_text(text)
   local name = line_of(head)
@@ -215,43 +168,65 @@ local function line_in(lines, order, text)
     its = { priority = head[PRIORITY], line = name }
     lines[name], order[#order + 1] = its, its
   end
-  return { head[NAME], head[ATTEMPT] or 0, its }
+  return { its, head[NAME], head[ATTEMPT] or 0, 0 }
+end
+
+-- Put jobs in line, in their order, where their records say that they are blocked; gives ids, names, attempts.
+local function open_records(ring, members, owners, order)
+  local ids, names, attempts, known, lines, jobs, size = {}, {}, {}, {}, {}, ring.jobs, 0
+  for first = 1, #members, CHUNK do
+    local some, fields = {}, {}
+    for i = first, math.min(first + CHUNK - 1, #members) do some[#some + 1] = sub(members[i], 8) end
+    for i, v in ipairs(call('HMGET', jobs, unpack(some))) do
+      -- Where it is another one, something else than a step of ours has been here.
+      if v and byte(v, 1) == 66 and sub(v, 2, 8) == sub(members[first + i - 1], 1, 7) then
+        local a, b, c = byte(v, 9, 11)
+        local place, from, _ = seven(take_stamps(1)), 16, nil
+        if byte(v, 16) == 193 then _, from = key_in(v, 16) end
+        local text = sub(v, from, 15 + a * 65536 + b * 256 + c)
+        local its = known[text]
+        if not its then its = line_in(lines, order, text); known[text] = its end
+        local line, at = its[1], #fields
+        line[#line + 1] = place .. some[i]
+        fields[at + 1], fields[at + 2] = some[i], 'W' .. place .. sub(v, 9)
+        size, its[4] = size + 1, its[4] + 1
+        ids[size], names[size], attempts[size] = some[i], its[2], its[3]
+      else
+        local owner = change_key(ring, owners[first + i - 1])
+        owner.open = math.max(0, owner.open - 1)
+      end
+    end
+    if #fields > 0 then
+      call('HSET', jobs, unpack(fields))
+      call('ZREM', P .. 'blocked:' .. ring.queue, unpack(ids, size - #fields / 2 + 1, size))
+    end
+  end
+  for _, its in pairs(known) do count(ring.queue, its[2], 'B', 'W', its[4]) end
+  return ids, names, attempts
+end
+
+-- One for all where they are the same.
+local function one_for_all(list)
+  for i = 2, #list do
+    if list[i] ~= list[1] then return list end
+  end
+  return list[1]
 end
 
 -- Let jobs stand at the ends of their lines, in their order; gives how many there were.
 local function stand_in_line(ring, members, owners)
-  local ids, names, attempts, fields, known, lines, order = {}, {}, {}, {}, {}, {}, {}
-  for first = 1, #members, CHUNK do
-    local some = {}
-    for i = first, math.min(first + CHUNK - 1, #members) do some[#some + 1] = sub(members[i], 8) end
-    for i, v in ipairs(call('HMGET', ring.jobs, unpack(some))) do
-      -- Where it is another one, something else than a step of ours has been here.
-      if v and sub(v, 1, 8) == 'B' .. sub(members[first + i - 1], 1, 7) then
-        local a, b, c = byte(v, 9, 11)
-        local _, from = key_in(v, 16)
-        local text, place, at = sub(v, from, 15 + a * 65536 + b * 256 + c), seven(take_stamps(1)), #ids + 1
-        local its = known[text]
-        if not its then its = line_in(lines, order, text); known[text] = its end
-        its[3][#its[3] + 1] = place .. some[i]
-        fields[2 * at - 1], fields[2 * at] = some[i], 'W' .. place .. sub(v, 9)
-        ids[at], names[at], attempts[at] = some[i], its[1], its[2]
-        count(ring.queue, its[1], 'B', 'W', 1)
-        owners[first + i - 1].open = owners[first + i - 1].open + 1
-      end
-    end
-  end
-  for first = 1, #fields, 2 * CHUNK do
-    call('HSET', ring.jobs, unpack(fields, first, math.min(first + 2 * CHUNK - 1, #fields)))
-    call('ZREM', P .. 'blocked:' .. ring.queue, unpack(ids, (first + 1) / 2, math.min((first - 1) / 2 + CHUNK, #ids)))
-  end
+  local order = {}
+  local ids, names, attempts = open_records(ring, members, owners, order)
   for _, its in ipairs(order) do
     for first = 1, #its, CHUNK do
       call('RPUSH', P .. 'line:' .. ring.queue .. ':' .. its.line, unpack(its, first, math.min(first + CHUNK - 1, #its)))
     end
     call('ZADD', P .. 'open:' .. ring.queue, its.priority, its.line)
   end
-  tell(ring.queue, 'waiting', ids, names, attempts)
-  if #ids > 0 then woken[ring.queue] = true end
+  if #ids > 0 then
+    tell(ring.queue, 'waiting', ids, one_for_all(names), one_for_all(attempts))
+    woken[ring.queue] = true
+  end
   return #ids
 end
 
@@ -303,11 +278,23 @@ local function packed_key(its)
   return figures .. pack({ its.empty, its.hold, its.own })
 end
 
-local function keep_keys(ring)
-  local fields, gone, new = {}, {}, {}
+-- What is to be written of changed keys: fields of their records, those that go, and those that are new.
+local function gather_keys(ring)
+  local fields, gone, new, at = {}, {}, {}, 0
+  for _, key in ipairs(ring.moved) do
+    local figures, before = ring.figures[key], ring.before[key]
+    if figures and figures ~= before then
+      if not figures.is_nothing then
+        fields[at + 1], fields[at + 2], at = key, figures.text, at + 2
+        if ring.fresh[key] then new[#new + 1], new[#new + 2], ring.fresh[key] = 0, key, nil end
+      elseif not ring.fresh[key] then
+        gone[#gone + 1], ring.fresh[key] = key, true
+      end
+    end
+  end
   for _, its in ipairs(ring.changed) do
     if list_key(ring, its) then
-      fields[#fields + 1], fields[#fields + 2] = its.key, packed_key(its)
+      fields[at + 1], fields[at + 2], at = its.key, packed_key(its), at + 2
       if its.is_new then new[#new + 1], new[#new + 2] = 0, its.key end
       its.is_new = false
     elseif not its.is_new then
@@ -316,7 +303,12 @@ local function keep_keys(ring)
     end
     its.is_changed = false
   end
-  ring.changed = {}
+  ring.changed, ring.moved, ring.before = {}, {}, {}
+  return fields, gone, new
+end
+
+local function keep_keys(ring)
+  local fields, gone, new = gather_keys(ring)
   local names = P .. 'key-names:' .. ring.queue
   for first = 1, #fields, 2 * CHUNK do
     call('HSET', ring.kept, unpack(fields, first, math.min(first + 2 * CHUNK - 1, #fields)))
@@ -366,8 +358,9 @@ function look_at_keys(queue, walk)
   local ring = ring_of(queue)
   local cursor, kept = unpack(call('HSCAN', ring.kept, walk, 'COUNT', KEYS_AT_ONCE))
   for i = 1, #kept, 2 do
-    local its = ring.its[kept[i]] or add_key(ring, kept[i], kept[i + 1])
-    if its.blocked > 0 or its.listed > 0 then change_key(ring, its.key) end
+    local key = kept[i]
+    local its = ring.its[key] or ring.figures[key] or note_key(ring, key, kept[i + 1])
+    if its.blocked > 0 or its.listed > 0 then change_key(ring, key) end
   end
   if cursor == '0' then
     call('HDEL', LIMITS, queue .. ':walk')

@@ -1,6 +1,7 @@
 -- keys.lua · what holds for keys of a queue and how they stand
 -- needs  records
 -- needs  buckets
+-- needs  rings
 -- needs  keyed
 -- needs  showing
 -- ASKED  queue, keys or false for a page of those that have jobs, limits of their own or a hold, key after which the page
@@ -18,7 +19,7 @@ end
 
 if NAMES then
   read_keys(ring, NAMES)
-  for i, key in ipairs(NAMES) do found[i + 1] = show_key(ring.its[key]) end
+  for i, key in ipairs(NAMES) do found[i + 1] = show_key(key_of(ring, key)) end
   return found
 end
 local after = AFTER == '' and '-' or '(' .. AFTER
@@ -26,7 +27,7 @@ while #found <= LIMIT do
   local names = call('ZRANGEBYLEX', P .. 'key-names:' .. QUEUE, after, '+', 'LIMIT', 0, math.min(LIMIT, CHUNK))
   read_keys(ring, names)
   for _, key in ipairs(names) do
-    if #found <= LIMIT and has_something(ring.its[key]) then found[#found + 1] = show_key(ring.its[key]) end
+    if #found <= LIMIT and has_something(key_of(ring, key)) then found[#found + 1] = show_key(key_of(ring, key)) end
   end
   if #names < math.min(LIMIT, CHUNK) then break end
   after = '(' .. names[#names]

@@ -1,6 +1,7 @@
 -- limit.lua · put what holds for a queue
 -- needs  records
 -- needs  buckets
+-- needs  rings
 -- needs  keyed
 -- ASKED  queue, whether it is only said by code, limits as text, then 0 for no limit: interval and size of its bucket,
 --        concurrency; and of keys interval, size, concurrency

@@ -1,6 +1,7 @@
 -- limit_key.lua · put what holds for one key
 -- needs  records
 -- needs  buckets
+-- needs  rings
 -- needs  keyed
 -- ASKED  queue, key, and its own or false: text, weight, then -1 for as the queue says and 0 for no limit: concurrency,
 --        interval and size of its bucket

@@ -1,6 +1,7 @@
 -- promote_due.lua · let due jobs wait; they arrive at the moment they were due. Also lets in those of keys that may
 -- needs  records
 -- needs  buckets
+-- needs  rings
 -- needs  keyed
 -- needs  ties
 -- ASKED  how many at most

@@ -28,6 +28,17 @@ local function read_head(text)
   return head
 end
 
+-- The lengths at the beginning of a record with a key of so many bytes, mark and length included, before a head of so many
+-- and no result; kept in `known`, since most keys of a step are as long as others.
+local function lengths_with(known, key, head)
+  local text = known[key]
+  if not text then
+    text = struct_pack('>I3I4', key + head, 0)
+    known[key] = text
+  end
+  return text
+end
+
 local function seal(state, stamp7, head, result, data)
   return state .. stamp7 .. middle(write_head(head), result) .. data
 end

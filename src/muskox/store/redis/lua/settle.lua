@@ -3,6 +3,7 @@
 -- needs, tied  lines
 -- needs  leases
 -- may need, tied  buckets
+-- may need, tied  rings
 -- may need, tied  keyed
 -- needs, tied  ties
 -- needs, untied  alone
@@ -36,13 +37,14 @@ local function repeats(v, states, token)
 end
 
 -- The head of a completed record, the same with the lengths of a head without key and of no result, name, attempt, first
--- fence of the claim, how many have it, and the fields where somebody waits: by the head of the active one without its key.
+-- fence of the claim, how many have it, the fields where somebody waits, and what `lengths_with` keeps: by the head of the
+-- active one without its key.
 local function completed_head(text)
   local head = read_head(text)
   local claim = head[LAST]
   head[ENDED], head[LAST], head[FAILURE] = now, 0, ''
   text = write_head(head)
-  return { text, middle(text, ''), head[NAME], head[ATTEMPT], claim, 0, is_tied(head) and head }
+  return { text, middle(text, ''), head[NAME], head[ATTEMPT], claim, 0, is_tied(head) and head, {} }
 end
 
 local function complete(queue, ids, results)
@@ -66,10 +68,16 @@ local function complete(queue, ids, results)
         local text = sub(v, from, data - 1)
         local head = known[text]
         if not head then head = completed_head(text); known[text] = head end
-        local its = result == '' and from == 16 and head[2] or middle(sub(v, 16, from - 1) .. head[1], result)
         made = made + 1
         fields[2 * made - 1] = id
-        fields[2 * made] = 'C' .. token .. its .. sub(v, data)
+        if result ~= '' then
+          fields[2 * made] = 'C' .. token .. middle(sub(v, 16, from - 1) .. head[1], result) .. sub(v, data)
+        elseif from == 16 then
+          fields[2 * made] = 'C' .. token .. head[2] .. sub(v, data)
+        else
+          local lengths = lengths_with(head[8], from - 16, #head[1])
+          fields[2 * made] = 'C' .. token .. lengths .. sub(v, 16, from - 1) .. head[1] .. sub(v, data)
+        end
         head[6] = head[6] + 1
         done[made], names[made], attempts[made] = id, head[3], head[4]
         if head[7] then tied[#tied + 1] = { id, head[7], result } end

@@ -30,7 +30,7 @@ local function sift(want, picks, chosen)
   local ring = #keys > 0 and ring_of(want[1])
   if ring then read_keys(ring, keys) end
   for i, id in ipairs(picks.ids) do
-    if by_place[i] == '' or start_of_key(change_key(ring, by_place[i])) then
+    if by_place[i] == '' or start_of_key(ring, by_place[i]) then
       chosen.ids[#chosen.ids + 1], chosen.vs[#chosen.vs + 1] = id, picks.vs[i]
     else
       back[#back + 1] = i
@@ -40,7 +40,7 @@ local function sift(want, picks, chosen)
   for number = #back, 1, -1 do
     local i = back[number]
     local head = read_head(select(3, open_record(picks.vs[i])))
-    send_back(ring, ring.its[by_place[i]], picks.ids[i], picks.vs[i], head)
+    send_back(ring, by_place[i], picks.ids[i], picks.vs[i], head)
     ids[number], names[number], attempts[number] = picks.ids[i], head[NAME], head[ATTEMPT]
   end
   tell(want[1], 'blocked', ids, names, attempts)

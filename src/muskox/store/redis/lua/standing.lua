@@ -3,6 +3,7 @@
 -- needs  lines
 -- needs  leases
 -- needs  buckets
+-- needs  rings
 -- needs  keyed
 -- needs  nodes
 -- needs  showing
@@ -53,7 +54,7 @@ end
 if head[KEY] ~= '' then
   local ring = ring_of(QUEUE)
   read_keys(ring, { head[KEY] })
-  key, holders = show_key(ring.its[head[KEY]]), active_of_key()
+  key, holders = show_key(key_of(ring, head[KEY])), active_of_key()
 end
 
 if state == 'B' and place == BEHIND then
