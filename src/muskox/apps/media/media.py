@@ -31,6 +31,9 @@ from muskox.apps.media.recipes import Manifest
 from muskox.apps.media.records import FileRecord, RunRecord
 from muskox.apps.media.storage import Incoming, Storage
 from muskox.apps.media.sweep import Sweep
+from muskox.apps.media.video.craft import VideoCraft
+from muskox.apps.media.video.processor import VIDEO_JOB, VIDEO_QUEUE, Videos
+from muskox.apps.media.video.tools import Tools
 from muskox.apps.media.workshop import Craft, Workshop
 
 __all__ = ["Media", "Received", "RunLook"]
@@ -75,11 +78,19 @@ class Media:
     """One media application: a folder for the files, a database for what is known of them, and the jobs.
 
     Make it before the worker is started, as it declares processors. `running` goes around its use. A `pool` that is
-    handed in may be used by others too, and stays open.
+    handed in may be used by others too, and stays open. Videos are taken where there are `tools` for them
+    (`video.tools.find_tools`).
     """
 
     def __init__(
-        self, ox: Muskox, engine: Engine, root: Path, *, limits: Limits | None = None, pool: Pool | None = None
+        self,
+        ox: Muskox,
+        engine: Engine,
+        root: Path,
+        *,
+        limits: Limits | None = None,
+        pool: Pool | None = None,
+        tools: Tools | None = None,
     ) -> None:
         self.ox = ox
         self.engine = engine
@@ -93,6 +104,12 @@ class Media:
         self._crafts: dict[Kind, Craft] = {Kind.IMAGE: images}
         self._places = {Kind.IMAGE: (IMAGE_QUEUE, IMAGE_JOB)}
         ox.include(Images(workshop, images))
+        if tools is not None:
+            videos = VideoCraft(ox.world, self.limits, tools)
+            self._crafts[Kind.VIDEO] = videos
+            self._places[Kind.VIDEO] = (VIDEO_QUEUE, VIDEO_JOB)
+            ox.queue(VIDEO_QUEUE, concurrency=self.limits.encoders)
+            ox.include(Videos(workshop, videos))
         self._sweep = Sweep(ox, engine, self.storage, self.add_job)
         ox.every(SWEEP_EACH, per_process=True)(self._sweep.run)
 

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,31 @@ async def test_fault_f2_a_full_disk_is_no_fault_of_the_file(tmp_path: Path, tool
         job = await built.ended(await built.add(clip, TRANSCODE), "completed")
 
         assert job.attempt == 2
+        assert built.leftovers == []
+
+
+FULL_ONCE = """#!/bin/sh
+case "$*" in
+*force_key_frames*) echo encoded >> FOLDER/count;;
+*concat=n=*) mkdir FOLDER/once 2>/dev/null && { echo "No space left on device" >&2; exit 1; };;
+esac
+exec REAL "$@"
+"""
+
+
+async def test_case_f13_what_an_attempt_has_finished_is_not_made_again(
+    tmp_path: Path, tools: Tools, clip: Path
+) -> None:
+    program = tmp_path / "full-once"
+    program.write_text(FULL_ONCE.replace("FOLDER", str(tmp_path)).replace("REAL", tools.ffmpeg))
+    program.chmod(0o755)
+    async with rig(tmp_path, replace(tools, ffmpeg=str(program))) as built:
+        manifest, _ = await built.made(clip, [*TRANSCODE, *PREVIEW])
+
+        [job] = (await built.ox.queue("videos").find()).jobs
+        assert job.attempt == 2
+        assert (tmp_path / "count").read_text() == "encoded\n"
+        assert {made.name for made in manifest.outputs} > {"video.mp4", "poster.jpg", "preview.mp4"}
         assert built.leftovers == []
 
 
