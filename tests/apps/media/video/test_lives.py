@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from muskox.apps.media.limits import VideoLimits
 from muskox.apps.media.video.processor import Videos
 from muskox.apps.media.video.tools import Tools
 from tests.apps.media.video.conftest import PREVIEW, TRANSCODE, Film, encoders_in, pattern, rig
+from tests.processes import gone as is_gone
 from tests.processes import started, until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
@@ -36,6 +38,18 @@ async def eventually(fact: Callable[[], bool], seconds: float = 10.0) -> float:
         while not fact():  # noqa: ASYNC110 - processes and files tell nobody
             await asyncio.sleep(0.02)
     return time.monotonic() - began
+
+
+def group_of(pids: list[int]) -> list[int]:
+    """All processes in the process groups of these, but not in ours."""
+    groups = {os.getpgid(pid) for pid in pids} - {os.getpgrp()}
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            found += [int(entry.name)] if entry.name.isdigit() and os.getpgid(int(entry.name)) in groups else []
+        except ProcessLookupError:
+            continue
+    return found
 
 
 def percent(job: Job) -> float:
@@ -113,6 +127,19 @@ async def test_case_f24_an_encoder_ends_with_its_worker(tmp_path: Path, tools: T
         assert built.leftovers == []
         facts = await built.look(built.storage.result_path(job.data["source"], done.result["recipe"]) / "video.mp4")
         assert facts.duration == pytest.approx(4, abs=0.5)
+
+
+@pytest.mark.parametrize("how", ["kernel", "watchdog"])
+async def test_case_f24_all_that_an_encoder_has_started_ends_with_the_worker(tmp_path: Path, how: str) -> None:
+    """The kernel does it on Linux, and a small process elsewhere."""
+    async with started("tests.apps.media.video.holder", tmp_path, how) as holder:
+        await until(holder, "ready")
+        here = group_of(encoders_in(tmp_path))
+        assert len(here) >= 2  # the encoder, and what it has started
+        holder.kill()
+        gone = await eventually(lambda: all(is_gone(pid) for pid in here))
+
+    assert gone <= 2
 
 
 async def test_case_f25_an_encoder_that_stands_still_is_given_up(tmp_path: Path, tools: Tools, clip: Path) -> None:
