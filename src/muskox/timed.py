@@ -14,10 +14,12 @@ from typing import Any, Literal, TypeVar, Unpack, cast, overload
 
 import msgspec
 
-from muskox.core import codec
+from muskox.core import codec, dedup
 from muskox.core.binding import bind
 from muskox.core.cron import Cron
+from muskox.core.dedup import Dedup
 from muskox.core.errors import DataError, DeclarationError, OptionError
+from muskox.core.job import NO_OPTIONS, Options
 from muskox.core.schedule import Overlap, Owner
 from muskox.processors import (
     TIMED_MARK,
@@ -43,11 +45,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 class TimedOptions(ProcessorOptions, TimeOptions, total=False):
     """What may be said about a function that runs at moments: `TimeOptions` and `ProcessorOptions`.
 
-    `name` (of the schedule and its jobs; the function's own with `-` for `_`), `data` (of its jobs).
+    `name` (of the schedule and its jobs; the function's own with `-` for `_`), `data`, `key` and `dedup` (of the jobs
+    that the schedule adds, as for `Queue.add`).
     """
 
     name: str
     data: Any
+    key: str | None
+    dedup: Dedup | str | None
 
 
 class AppSchedules(Schedules):
@@ -199,6 +204,7 @@ def _declare(
     """Check it all, then take the processor and its schedule; None for what runs in each process."""
     options = dict(spec.options)
     name, data = options.pop("name", None) or name_of(function), options.pop("data", None)
+    key, rule = options.pop("key", None), dedup.read(options.pop("dedup", None))
     fields = {"name": name, "queue": queue, "job": name, "owner": Owner.CODE, **time_options(options)}
     rest = {key: said for key, said in options.items() if key not in TimeOptions.__annotations__}
     unknown = rest.keys() - ProcessorOptions.__annotations__.keys()
@@ -206,7 +212,9 @@ def _declare(
         known = ", ".join(TimedOptions.__annotations__)
         raise OptionError(f"there is no option {min(unknown)!r} for a schedule; the options are {known}")
     if spec.per_process:
-        _beside(registry, function, spec, fields, [*rest, *(["data"] if data is not None else [])])
+        of_jobs = {"data": data, "key": key, "dedup": rule}
+        rest |= {what: said for what, said in of_jobs.items() if said is not None}
+        _beside(registry, function, spec, fields, [*rest])
         return None
     declared = declaration(queue, name, function, cast(ProcessorOptions, rest))
     text = codec.encode(data, limit=data_limit)
@@ -216,7 +224,8 @@ def _declare(
         raise DeclarationError(
             f"schedule {name!r} cannot call its function: {error}; give data=, or defaults"
         ) from None
-    wanted = intent(spec.timing, **fields, data=text, priority=declared.priority)
+    own = NO_OPTIONS if rule is None else Options(dedup=rule)
+    wanted = intent(spec.timing, **fields, data=text, priority=declared.priority, options=own, key=key)
     registry.schedule(wanted)
     registry.declare(declared)
     return declared

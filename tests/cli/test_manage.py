@@ -34,6 +34,14 @@ def test_a_known_id_adds_nothing(run: Run) -> None:
     assert json.loads(run("queues", "list", "--json").stdout)[0]["total"] == 1
 
 
+def test_add_adds_nothing_while_a_job_with_the_dedup_key_is_there(run: Run) -> None:
+    first = added(run, "email", "welcome", "{}", "--dedup", "ada", "--key", "acme")
+
+    assert added(run, "email", "welcome", "{}", "--dedup", "ada") == first
+    assert added(run, "email", "welcome", "{}", "--dedup", "eve") != first
+    assert job(run, first)["key"] == "acme"
+
+
 def test_a_delayed_job_is_promoted(run: Run) -> None:
     id = added(run, "email", "welcome", "{}", "--delay", "3600")
     assert job(run, id)["state"] == "delayed"

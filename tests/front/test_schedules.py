@@ -11,6 +11,7 @@ import pytest
 
 from muskox import (
     Cron,
+    Dedup,
     JobState,
     Muskox,
     NameTaken,
@@ -228,6 +229,22 @@ async def test_fault_c06_two_versions_declare_differently_and_the_last_one_holds
     assert [job.data for jobs in ended for job in jobs] == [{"n": 1}]
     for app in apps:
         await app.close()
+
+
+async def test_a_declared_schedule_says_key_and_dedup_of_its_jobs(ox, world):
+    @ox.every(60, name="sync", key="acme", dedup="sync-acme")
+    async def sync() -> None: ...
+
+    await run_jobs(ox)
+    await ox.queue("default").pause()
+    for _ in range(2):
+        world.advance(60)
+        await run_jobs(ox)
+
+    [waiting] = (await ox.queue("default").find()).jobs
+    assert (waiting.key, waiting.options.dedup) == ("acme", Dedup("sync-acme"))
+    await ox.queue("default").resume()
+    assert [job.id for job in await run_jobs(ox)] == [waiting.id]
 
 
 async def _report(n: int) -> None: ...

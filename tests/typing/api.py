@@ -318,7 +318,7 @@ async def weekly(job: ActiveJob, n: int = 1) -> int:
     return n
 
 
-@ox.every(timedelta(minutes=5), jitter=30, starts_at=datetime(2026, 1, 1, tzinfo=UTC))
+@ox.every(timedelta(minutes=5), jitter=30, starts_at=datetime(2026, 1, 1, tzinfo=UTC), key="acme", dedup="tidy")
 def tidy() -> None: ...
 
 
@@ -328,7 +328,7 @@ async def warm_up() -> str:
 
 
 class Reports(Processor, queue="reports"):
-    @cron("0 9 * * *", attempts=2)
+    @cron("0 9 * * *", attempts=2, key="acme", dedup=Dedup("daily", until="started"))
     async def daily(self) -> None: ...
 
     @every(60)
@@ -341,6 +341,7 @@ class Reports(Processor, queue="reports"):
 async def use_schedules() -> None:
     ox.cron(Cron.EVERY_MINUTE, gap="before")  # type: ignore[call-overload]
     ox.every(60, overlap="kill")  # type: ignore[call-overload]
+    ox.every(60, key=7)  # type: ignore[call-overload]
     assert_type(await weekly.add(2), Job)
     await weekly.add("two")  # type: ignore[arg-type]
     assert_type(await warm_up(), str)

@@ -31,6 +31,9 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Say how many that would
 @click.option("--priority", type=int, help="Higher runs sooner.")
 @click.option("--delay", type=float, default=0.0, metavar="SECONDS", help="Not before so many seconds from now.")
 @click.option("--key", help="Groups it with others, for limits per key and turns.")
+@click.option(
+    "--dedup", metavar="KEY", help="Adds nothing while a job with this key has not ended, and gives that one."
+)
 @click.option("--id", help="A known id adds nothing and gives the stored job.")
 @click.option("--attempts", type=int, help="How many runs are allowed in all.")
 @click.option("--expires-in", type=float, metavar="SECONDS", help="It fails unless it begins within so many seconds.")
