@@ -564,6 +564,25 @@ async def test_a_cancelled_flow_can_be_retried(store):
     assert await store.audit() == []
 
 
+async def test_a_job_whose_parents_have_ended_is_told_of_by_what_it_has_become(store, clock):
+    await flow(store, node("a"), open=True)
+    await run_all(store)
+    before = await store.events(after=0, limit=1000)
+
+    children = [node("b", ["a"]), node("c", ["b"]), node("late", ["a"], delay=5), node("keyed", ["a"], key="acme")]
+    added = await store.grow(NewFlow("flow"), children)
+
+    told = await store.events(after=before[-1].offset, limit=1000)
+    facts = {"b": "Waiting", "c": "Blocked", "late": "Delayed", "keyed": "Waiting"}
+    assert [one.job.state for one in added] == [W, B, D, W]
+    assert sorted((event.job_id, type(event).__name__) for event in told) == sorted(facts.items())
+    assert sorted(await run_all(store)) == ["b", "c", "keyed"]
+    clock.advance(5)
+    await store.promote()
+    assert await run_all(store) == ["late"]
+    assert await store.audit() == []
+
+
 # --- from inside a run -------------------------------------------------------------------
 
 

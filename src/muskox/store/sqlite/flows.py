@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from muskox.core.errors import FlowClosed, OptionError
+from muskox.core.failure import Failure
 from muskox.core.flows import FlowJob, FlowKind, FlowRecord, NewFlow, OnFailure, Wait, parent_failure
 from muskox.core.job import JobState, Lease, NewJob
 from muskox.store.protocol import Added, Finding, Found, FoundFlows
@@ -114,14 +115,12 @@ class _Growing:
         self._flow = flow
         self._dependents = [] if below is None else tx.all("blocked_by", {"node": below})
         self._nodes: dict[tuple[str, str], _Node] = {}
-        self._ready: list[int] = []
         self._fallen: dict[int, tuple[int, str | None]] = {}
 
     def add(self, jobs: Sequence[FlowJob]) -> list[Added]:
         answers = [self._add(one) for one in jobs]
         if self._tx.told:
             adding.announce(self._tx)
-        endings.arrive(self._tx, self._ready)
         endings.resolve(self._tx, endings.fall(self._tx, self._fallen))
         return [self._as_it_is(answer) for answer in answers]
 
@@ -135,7 +134,11 @@ class _Growing:
     def _add(self, one: FlowJob) -> Added:
         tx, job = self._tx, one.job
         parents = [(wait, self._node(one, wait)) for wait in one.waits]
-        [answer] = adding.store(tx, [job], flow=(self._flow.id, self._flow.name), held=bool(parents))
+        unended = sum(parent.state is None for _, parent in parents)
+        failure = _failure_of(parents)
+        # One whose parents have all ended is added as any other, and never told of as blocked.
+        held = unended > 0 or failure is not None
+        [answer] = adding.store(tx, [job], flow=(self._flow.id, self._flow.name), held=held)
         if not answer.created:
             return answer
         seq, *_ = tx.one("row_of", {"queue": job.queue, "id": job.id}) or (0,)
@@ -143,27 +146,15 @@ class _Growing:
         node = tx.execute("add_node", values).lastrowid
         assert node is not None, "a row was inserted"
         self._nodes[job.queue, job.id] = _Node(node)
-        unended = sum(parent.state is None for _, parent in parents)
         tx.execute("tie", {"seq": seq, "node": node, "waits": unended or None})
         for wait, parent in parents:
             self._tie(node, parent.id, wait.name, wait.on_failure)
         for child_seq, child, on_failure in self._dependents:
             self._tie(child, node, job.id, on_failure)
             tx.execute("wait_less", {"changes": text([(child_seq, -1)])})
-        if parents:
-            self._begin(seq, parents, unended)
+        if failure is not None:
+            self._fallen[seq] = NUMBER[JobState.FAILED], rows.failure_text(failure)
         return answer
-
-    def _begin(self, seq: int, parents: list[tuple[Wait, _Node]], unended: int) -> None:
-        """Remember what becomes of a new job whose parents are there already."""
-        for wait, parent in parents:
-            if parent.state not in (None, _C) and wait.on_failure is OnFailure.FAIL:
-                why = None if parent.failure is None else rows.read_failure(parent.failure)
-                failure = parent_failure(wait.queue, wait.id, STATE[parent.state or 0], why)
-                self._fallen[seq] = NUMBER[JobState.FAILED], rows.failure_text(failure)
-                return
-        if not unended:
-            self._ready.append(seq)
 
     def _tie(self, child: int, parent: int, name: str, on_failure: str) -> None:
         self._tx.execute("add_edge", {"child": child, "parent": parent, "name": name, "on_failure": str(on_failure)})
@@ -179,6 +170,15 @@ class _Growing:
                 )
             self._nodes[key] = _Node._make(found)
         return self._nodes[key]
+
+
+def _failure_of(parents: Sequence[tuple[Wait, _Node]]) -> Failure | None:
+    """The failure of a new job of whose parents one has ended so that it cannot run."""
+    for wait, parent in parents:
+        if parent.state not in (None, _C) and wait.on_failure is OnFailure.FAIL:
+            why = None if parent.failure is None else rows.read_failure(parent.failure)
+            return parent_failure(wait.queue, wait.id, STATE[parent.state or 0], why)
+    return None
 
 
 def _find(tx: Tx, name: str) -> _Flow | None:
