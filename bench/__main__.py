@@ -14,6 +14,7 @@ from bench.encodes import encodes
 from bench.kill import kill
 from bench.latency import latency
 from bench.limits import limits
+from bench.pages import pages
 from bench.peers.command import main as compare
 from bench.places import STORES
 from bench.report import Report, facts, markdown, show
@@ -26,10 +27,14 @@ JOBS = {"drain": 100_000, "add": 10_000, "bulk": 100_000, "latency": 200, "backl
 KILLS = 200
 MINUTES = 60.0
 RATE = 200
+USUAL = {
+    "limits": 100_000, "batches": 100_000, "pages": 1_000_000, "soak": RATE, "schedules": 1, "encodes": 20,
+}  # fmt: skip
+"""How many, of the commands that `all` leaves out."""
 
 
 @click.command()
-@click.argument("what", type=click.Choice([*JOBS, "limits", "batches", "soak", "schedules", "encodes", "all"]))
+@click.argument("what", type=click.Choice([*JOBS, "limits", "batches", "pages", "soak", "schedules", "encodes", "all"]))
 @click.option("--store", type=click.Choice(STORES), default="sqlite", show_default=True)
 @click.option(
     "--jobs",
@@ -63,17 +68,14 @@ def main(
         "kill": lambda count: kill(store, count, kills),
         "limits": lambda count: limits(store, count, rounds),
         "batches": lambda count: batches(store, count, rounds),
+        "pages": lambda count: pages(store, count, rounds),
         "soak": lambda rate: soak(store, minutes, rate),
         "schedules": lambda _: schedules(store, minutes),
         "encodes": lambda count: encodes(count, kills, rounds),
     }
     reports = []
     for name in JOBS if what == "all" else [what]:
-        report = measures[name](
-            (JOBS | {"limits": 100_000, "batches": 100_000, "soak": RATE, "schedules": 1, "encodes": 20})[name]
-            if jobs is None or what == "all"
-            else jobs
-        )
+        report = measures[name]((JOBS | USUAL)[name] if jobs is None or what == "all" else jobs)
         reports.append(report)
         if not (as_json or as_markdown):
             show(report)

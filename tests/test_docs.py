@@ -60,8 +60,9 @@ def named(pages: list[Path]) -> list[Any]:
 # --- tests that are named --------------------------------------------------------------------
 
 
-def test_the_tests_that_the_page_of_features_names_are_there() -> None:
-    text = (DOCS / "explanation" / "features.md").read_text()
+@pytest.mark.parametrize("page", ["features", "dashboards"])
+def test_the_tests_that_a_page_of_comparison_names_are_there(page: str) -> None:
+    text = (DOCS / "explanation" / f"{page}.md").read_text()
     rows = [row for row in text.splitlines() if "`tests/" in row]
 
     for row in rows:

@@ -163,7 +163,7 @@ class Strange(BaseException):
     "kind", [ValueError, SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit, Strange]
 )
 @pytest.mark.parametrize("style", ["async", "thread"])
-async def test_mission_a14_a_listener_that_raises_harms_nothing(
+async def test_fault_e8_mission_a14_a_listener_that_raises_harms_nothing(
     ox: Muskox, kind: type[BaseException], style: str
 ) -> None:
     queue = ox.queue("email")
@@ -196,7 +196,9 @@ async def test_mission_a14_a_listener_that_raises_harms_nothing(
 
 
 @pytest.mark.parametrize("style", ["async", "thread", "deaf"])
-async def test_a_listener_that_hangs_is_given_up(ox: Muskox, style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_fault_e8_a_listener_that_hangs_is_given_up(
+    ox: Muskox, style: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("muskox.runtime.listeners.PATIENCE", 0.05)
     queue = ox.queue("email")
     gate, let_go = threading.Event(), asyncio.Event()

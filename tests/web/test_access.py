@@ -33,11 +33,12 @@ MATRIX = {
         "PATCH /api/queues/{queue}/jobs/{id:path}", "POST /api/queues/{queue}/bulk", "POST /api/schedules",
         "POST /api/schedules/{name:path}/pause", "POST /api/schedules/{name:path}/resume",
         "POST /api/schedules/{name:path}/run", "PUT /api/queues/{queue}/limits", "POST /api/queues/{queue}/hold",
-        "PUT /api/queues/{queue}/keys/{key:path}", "POST /api/flows/{id:path}/cancel",
+        "PUT /api/queues/{queue}/keys/{key:path}", "PATCH /api/queues/{queue}/limits",
+        "PATCH /api/schedules/{name:path}", "POST /api/flows/{id:path}/cancel",
         "POST /api/flows/{id:path}/retry", "POST /api/flows/{id:path}/close",
     },
     "admin": {
-        "POST /api/queues/{queue}/drain", "DELETE /api/queues/{queue}/jobs/{id:path}",
+        "POST /api/queues/{queue}/drain", "POST /api/queues/{queue}/clean", "DELETE /api/queues/{queue}/jobs/{id:path}",
         "DELETE /api/schedules/{name:path}", "GET /api/audit",
     },
 }  # fmt: skip
@@ -137,7 +138,7 @@ async def test_a_session_is_a_cookie_that_scripts_and_other_sites_do_not_get(gua
     assert (await guarded.http.get("/api/overview")).status_code == 401
 
 
-async def test_a_change_by_a_browser_needs_our_header_and_no_other_site(guarded: Dashboard):
+async def test_security_s07_a_change_by_a_browser_needs_our_header_and_no_other_site(guarded: Dashboard):
     await sign_in(guarded.http)
     ours = {"Muskox-Request": "1"}
 
@@ -169,7 +170,7 @@ async def test_a_forged_or_old_session_is_nobody(program: Muskox):
         assert (await board.http.get("/api/overview")).status_code == 401
 
 
-async def test_guessing_passwords_is_slowed_down_and_ends(monkeypatch):
+async def test_security_s05_guessing_passwords_is_slowed_down_and_ends(monkeypatch):
     ox = Muskox("sqlite://:memory:", world=(world := FakeWorld()))
     monkeypatch.setattr("muskox.web.routes.session.fits", lambda password, _: password == PASSWORD)
     async with dashboard_on(ox, access=ACCESS) as board:

@@ -122,9 +122,27 @@ async def test_schedules_are_added_run_paused_and_deleted_over_http(anywhere: Da
     assert found["paused"]
     assert [entry["told"] for entry in found["ledger"]] == ["run"]
     await ok(http.post(f"{where}/resume"))
+    edited = await ok(http.patch(where, json={"cron": "30 4 * * *", "data": {"deep": True}, "overlap": "skip"}))
+    assert (edited["expression"], edited["tz"], edited["overlap"]) == ("30 4 * * *", "Europe/Vienna", "skip")
+    assert (await ok(http.patch(where, json={"every": 60})))["every"] == 60
+    assert (await ok(http.get(where)))["data"] == {"deep": True}
+    assert (await http.patch(where, json={"every": 60, "cron": "* * * * *"})).status_code == 422
+    assert (await http.patch("/api/schedules/nobody", json={"every": 60})).status_code == 404
     assert len((await ok(http.get(where)))["next"]) == 10
     await ok(http.delete(where), 204)
     assert await ok(http.get("/api/schedules")) == []
+
+
+async def test_mission_e2_ended_jobs_are_cleaned_by_state_and_age(board: Dashboard):
+    queue = board.ox.queue("email")
+    await queue.add_many([("welcome", {})] * 3)
+    await queue.cancel_all()
+
+    young = await ok(board.http.post("/api/queues/email/clean", json={"state": ["cancelled"], "older_than": 3600}))
+    assert (young["state"], young["done"]) == ("done", 0)
+    assert (await ok(board.http.post("/api/queues/email/clean", json={"state": ["cancelled"]})))["done"] == 3
+    assert (await board.http.post("/api/queues/email/clean", json={"state": ["waiting"]})).status_code == 422
+    assert (await queue.counts()).total == 0
 
 
 async def test_workers_are_shown_with_what_they_can_run(anywhere: Dashboard):
@@ -135,7 +153,7 @@ async def test_workers_are_shown_with_what_they_can_run(anywhere: Dashboard):
     assert [(one["slots"], one["wants"]) for one in found] == [(3, {"email": ["welcome"], "files": ["resize"]})]
 
 
-async def test_a_text_is_found_in_the_data_of_jobs_at_a_bounded_cost(board: Dashboard):
+async def test_fault_e5_a_text_is_found_in_the_data_of_jobs_at_a_bounded_cost(board: Dashboard):
     queue = board.ox.queue("email")
     await queue.add_many([("welcome", {"to": f"user{n}@example.org"}) for n in range(3000)])
 

@@ -26,9 +26,11 @@ async def test_mission_a18_limits_are_seen_and_put_over_http(anywhere: Dashboard
     assert (put["rate"], put["concurrency"], put["max_waiting"]) == (None, 4, None)
     state = await queue.limits()
     assert (state.limits.concurrency, state.limits.key_rate) == (4, Rate(5, burst=2))
+    some = await ok(http.patch("/api/queues/email/limits", json={"concurrency": None, "rate": {"limit": 7}}))
+    assert (some["rate"]["limit"], some["concurrency"], some["key_rate"]["limit"]) == (7, None, 5)
     refused = await http.put("/api/queues/email/limits", json={"concurrency": 0})
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_option")
-    assert anywhere.app.state.desk.trail.latest(10)[1].verb == "limit"
+    assert anywhere.app.state.desk.trail.latest(10)[2].verb == "limit"
 
 
 async def test_a_queue_and_a_key_are_held_and_let_go(anywhere: Dashboard):

@@ -67,7 +67,7 @@ async def test_security_s14_the_password_of_the_store_is_shown_nowhere(tmp_path)
         assert "hunter2" not in (await board.http.get("/api/overview")).text
 
 
-async def test_only_the_names_that_were_allowed_are_answered(program: Muskox):
+async def test_security_s06_only_the_names_that_were_allowed_are_answered(program: Muskox):
     async with dashboard_on(program, access=ACCESS, hosts=["jobs.example.org"]) as board:
         status = {}
         for host in (

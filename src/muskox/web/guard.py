@@ -56,6 +56,9 @@ class Guard:
             return Problem(421, "unknown_host", "the dashboard is not reached under that name; see --allow-host")
         if scope["method"] in CHANGING and not _same_origin(headers, host):
             return Problem(403, "cross_origin", "another site may not ask for changes here")
+        if "origin" in headers and not _same_origin(headers, host):
+            # A page elsewhere could not read the answer, but it could hold a stream open and learn from its timing.
+            return Problem(403, "cross_origin", "another site may not read here")
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             return Problem(404, "not_found", "nothing here has a NUL in its name")
         length = headers.get("content-length", "0")

@@ -218,6 +218,8 @@ class ScheduleShape(BaseModel):
     kind: str
     expression: str | None
     tz: str | None
+    every: float | None = Field(description="seconds, of a schedule that fires each so many")
+    at: datetime | None = Field(description="the moment of one that fires once")
     paused: bool
     next_at: datetime | None
     last_at: datetime | None

@@ -35,6 +35,10 @@ class SaidLimits(BaseModel):
     when_full: Literal["reject", "drop-oldest", "wait"] = "reject"
 
 
+class EditedLimits(SaidLimits):
+    """The limits that shall be otherwise; null takes one away, and what is left out stays."""
+
+
 class SaidKey(BaseModel):
     """All that holds for one key; what is left out is as the queue says."""
 
@@ -70,6 +74,16 @@ async def put_limits(queue: str, said: SaidLimits, request: Request, desk: Given
         changes: Any = {
             **said.model_dump(exclude={"rate", "key_rate"}), "rate": _rate(said.rate), "key_rate": _rate(said.key_rate),
         }  # fmt: skip
+        return _limits(await (await desk.queue(queue)).set_limits(**changes))
+
+
+@router.patch("/api/queues/{queue}/limits", summary="Change some limits of a queue")
+async def edit_limits(queue: str, said: EditedLimits, request: Request, desk: Given, by: Operator) -> LimitsShape:
+    """Change what is named and leave the other limits as they are, in one step."""
+    named = said.model_fields_set
+    with desk.deed(by, request, "limit", queue=queue, limits=said.model_dump(include=named)):
+        changes: Any = said.model_dump(include=named)
+        changes |= {name: _rate(getattr(said, name)) for name in named & {"rate", "key_rate"}}
         return _limits(await (await desk.queue(queue)).set_limits(**changes))
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from muskox import JobState, QueueCounts, WorkerRecord
 from muskox.web.desk import Desk, Given
@@ -153,6 +153,38 @@ async def drain(queue: str, request: Request, desk: Given, by: Admin, said: Drai
         operation = await desk.operations.begin(
             "drain", queue, await left(), lambda: line.drain(delayed=delayed), left, patience=PATIENCE
         )
+        deed.detail["jobs"] = await operation.done()
+    return await operation_view(operation)
+
+
+class Clean(BaseModel):
+    """Which ended jobs to delete."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"state": ["failed"], "older_than": 604800}}
+    )
+
+    state: list[Literal["completed", "failed", "cancelled"]] = Field(["completed"], min_length=1)
+    older_than: float = Field(0.0, description="seconds since their end, at least")
+
+
+@router.post("/api/queues/{queue}/clean", summary="Delete ended jobs of a queue by age", responses=described(404, 429))
+async def clean(queue: str, request: Request, desk: Given, by: Admin, said: Clean | None = None) -> OperationShape:
+    """Delete jobs that ended in some state at least so long ago, oldest first; completed ones unless it says."""
+    said = said or Clean.model_validate({})
+    states = [JobState(state) for state in said.state]
+    with desk.deed(by, request, "clean", queue=queue, state=said.state, older_than=said.older_than) as deed:
+        line = await desk.queue(queue)
+
+        async def left() -> int:
+            counts = await line.counts()
+            return sum(counts.states[state] for state in states)
+
+        refuse_when_busy(desk)
+        operation = await desk.operations.begin(
+            "clean", queue, await left(), lambda: line.clean(states, older_than=said.older_than), left,
+            patience=PATIENCE,
+        )  # fmt: skip
         deed.detail["jobs"] = await operation.done()
     return await operation_view(operation)
 

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from muskox import Cron, ScheduleNotFound
+from muskox import Cron, Scheduled, ScheduleNotFound
 from muskox.web.desk import Desk, Given
 from muskox.web.gate import Admin, Operator, Viewer
+from muskox.web.masking import restored
 from muskox.web.problems import Problem, described
 from muskox.web.shapes import JobSummary, ScheduleDetail, ScheduleShape
 from muskox.web.views import schedule_detail, schedule_view, summary
@@ -42,6 +43,23 @@ class NewSchedule(BaseModel):
     priority: int | None = None
     attempts: int | None = None
     replace: StrictBool = Field(False, description="in the place of one that has this name")
+
+
+class EditedSchedule(BaseModel):
+    """What shall be otherwise; what is left out stays. Of `cron`, `every` and `at` at most one."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"cron": "30 3 * * *"}})
+
+    queue: str | None = None
+    job: str | None = None
+    data: Any = Field(None, description="masked fields that are left as they are keep their secrets")
+    cron: str | None = None
+    tz: str | None = None
+    every: float | None = None
+    at: datetime | None = None
+    overlap: Literal["allow", "skip", "queue"] | None = None
+    priority: int | None = None
+    attempts: int | None = None
 
 
 class Upcoming(BaseModel):
@@ -93,6 +111,21 @@ async def add(said: NewSchedule, request: Request, desk: Given, by: Operator) ->
     return schedule_view(added)
 
 
+@router.patch("/api/schedules/{name:path}", summary="Change a schedule", responses=described(409))
+async def edit(name: str, said: EditedSchedule, request: Request, desk: Given, by: Operator) -> ScheduleShape:
+    """Change what is given; nothing fires by the old rule any more. One that is declared in code is changed there."""
+    given = said.model_dump(exclude_unset=True, exclude={"cron", "data"})
+    changes: Any = {name: value for name, value in given.items() if value is not None}
+    if said.cron is not None:
+        changes["expression"] = said.cron
+    if len(changes.keys() & {"expression", "every", "at"}) > 1:
+        raise Problem(422, "invalid_request", "say at most one of cron, every and at")
+    with desk.deed(by, request, "edit schedule", schedule=name, changes=sorted(said.model_fields_set)):
+        if "data" in said.model_fields_set:
+            changes["data"] = restored(said.data, (await _there(desk, name)).data)
+        return schedule_view(await desk.ox.schedules.update(name, **changes))
+
+
 @router.post("/api/schedules/{name:path}/pause", summary="Pause a schedule")
 async def pause(name: str, request: Request, desk: Given, by: Operator) -> ScheduleShape:
     """Have it fire no more until it is resumed."""
@@ -127,8 +160,13 @@ async def delete(name: str, request: Request, desk: Given, by: Admin) -> Respons
     return Response(status_code=204)
 
 
-async def _detail(desk: Desk, name: str) -> ScheduleDetail:
+async def _there(desk: Desk, name: str) -> Scheduled:
     found = await desk.ox.schedules.get(name)
     if found is None:
         raise ScheduleNotFound(f"there is no schedule {name!r}; it was never added, or deleted")
-    return schedule_detail(found, desk.masks, await desk.ox.schedules.ledger(name), now=desk.ox.world.now())
+    return found
+
+
+async def _detail(desk: Desk, name: str) -> ScheduleDetail:
+    found, ledger = await _there(desk, name), await desk.ox.schedules.ledger(name)
+    return schedule_detail(found, desk.masks, ledger, now=desk.ox.world.now())

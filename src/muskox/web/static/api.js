@@ -16,6 +16,7 @@ export class Problem extends Error {
 
 export const get = (path, query) => ask("GET", path + asked(query));
 export const post = (path, body = {}) => ask("POST", path, JSON.stringify(body));
+export const patch = (path, body) => ask("PATCH", path, JSON.stringify(body));
 export const put = (path, body) => ask("PUT", path, JSON.stringify(body));
 export const remove = (path) => ask("DELETE", path);
 /** As `post`, with `data` as the JSON text that somebody wrote, so that long numbers stay what they are. */

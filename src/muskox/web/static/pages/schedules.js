@@ -1,8 +1,8 @@
 // Schedules: when each fires, what became of its moments, and pausing, running, adding and deleting them.
 
-import { get, post, remove, schedulePath } from "../api.js";
+import { get, patch, post, remove, schedulePath } from "../api.js";
 import { h } from "../dom.js";
-import { full, plural } from "../format.js";
+import { duration, full, plural } from "../format.js";
 import { button, card, confirm, dialog, empty, json, link, note, pill, when } from "../parts.js";
 import { jobHash, queueHash } from "../search.js";
 import { jsonArea } from "./verbs.js";
@@ -85,7 +85,8 @@ function detail(ctx, one, load, drop) {
   return [
     h("div", { class: "head" },
       h("div", {}, h("p", { class: "crumbs" }, link("#/schedules", "Schedules"), " / schedule"), h("h1", { tabindex: "-1" }, one.name, one.paused && pill("delayed", "paused")), h("p", { class: "soft" }, one.rule)),
-      h("div", { class: "actions" }, verbs(ctx, one, load), ctx.may("admin") && button("Delete…", drop, { class: "danger" }))),
+      h("div", { class: "actions" }, verbs(ctx, one, load),
+        ctx.may("operate") && one.owner !== "code" && button("Change…", async () => { if (await change(one)) await load(); }), ctx.may("admin") && button("Delete…", drop, { class: "danger" }))),
     h("div", { class: "grid" },
       h("div", { class: "main" },
         card("What became of its moments", {}, one.ledger.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Ledger" }, h("table", { class: "list" },
@@ -102,37 +103,79 @@ function detail(ctx, one, load, drop) {
   ];
 }
 
-function add(ctx) {
-  return dialog("Add a schedule", (close) => {
-    const area = jsonArea("{}", "Data of its jobs, as JSON");
-    const meaning = h("p", { class: "soft", role: "status" });
-    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
-    const explain = async (event) => {
-      const { rule, tz } = event.currentTarget.form.elements;
-      try {
-        const found = await get("api/upcoming", { expression: rule.value, tz: tz.value || "UTC" });
-        meaning.textContent = `${found.words}; next ${full(found.next[0])}`;
-      } catch (problem) {
-        meaning.textContent = problem.said ?? "";
-      }
-    };
+const SECONDS = /^\d+(\.\d+)?$/;
+
+const ruleOf = (rule, tz) => (SECONDS.test(rule) ? { every: Number(rule) } : { cron: rule, tz: tz || "UTC" });
+
+/** The fields that say when: a rule and its zone, and what that means while one types. */
+function whenFields(rule, tz) {
+  const meaning = h("div", { class: "preview-moments soft", role: "status" });
+  let asked = 0;
+  const explain = async (form) => {
+    const said = form.elements.rule.value.trim();
+    const turn = ++asked;
+    const tell = (...parts) => turn === asked && meaning.replaceChildren(...parts);
+    if (!said) return tell();
+    if (SECONDS.test(said)) return tell(`every ${duration(Number(said))}`);
+    try {
+      const found = await get("api/upcoming", { expression: said, tz: form.elements.tz.value.trim() || "UTC" });
+      return tell(h("b", {}, found.words), h("ol", { class: "moments" }, found.next.map((at) => h("li", {}, h("time", { datetime: at }, full(at))))));
+    } catch (problem) {
+      return tell(problem.said ?? "");
+    }
+  };
+  // Asked once the typing rests, so that half an expression is not called wrong.
+  let rest = 0;
+  const typed = (event) => {
+    const { form } = event.currentTarget;
+    clearTimeout(rest);
+    rest = setTimeout(() => explain(form), 250);
+  };
+  return [
+    h("div", { class: "side" },
+      h("label", {}, "Cron, or seconds", h("input", { name: "rule", required: true, placeholder: "0 9 * * MON", autocomplete: "off", value: rule, oninput: typed })),
+      h("label", {}, "Time zone", h("input", { name: "tz", value: tz, oninput: typed }))),
+    meaning,
+  ];
+}
+
+const overlapField = (now) => h("label", {}, "While the last job has not ended", h("select", { name: "overlap" }, [["allow", "add the next beside it"], ["skip", "leave the moment out"], ["queue", "add it after that"]].map(([value, text]) => h("option", { value, selected: value === now }, text))));
+
+/** A form that sends what was filled in, and stays with the reason where that was refused. */
+function scheduleForm(title, yes, fields, area, send, done) {
+  return dialog(title, (close) => {
     const submit = async (event) => {
       event.preventDefault();
-      const { name, queue, job, rule, tz } = event.target.elements;
+      const filled = Object.fromEntries([...event.target.elements].filter((one) => one.name && one.name !== "data").map((one) => [one.name, one.value.trim()]));
       try {
-        const every = /^\d+(\.\d+)?$/.test(rule.value.trim()) ? { every: Number(rule.value) } : { cron: rule.value, tz: tz.value || "UTC" };
-        close(await post("api/schedules", { name: name.value, queue: queue.value, job: job.value, data: JSON.parse(area.read()), ...every }));
-        note("Added");
+        close(await send(filled));
+        note(done);
       } catch (problem) {
         area.say(problem);
       }
     };
-    return h("form", { onsubmit: submit },
-      h("label", {}, "Name", h("input", { name: "name", required: true, maxlength: 128, autocomplete: "off" })),
-      h("div", { class: "side" }, h("label", {}, "Queue", h("input", { name: "queue", required: true, list: "queues" })), h("label", {}, "Job name", h("input", { name: "job", required: true }))),
-      h("datalist", { id: "queues" }, (ctx.figures?.queues ?? []).map((one) => h("option", { value: one.name }))),
-      h("div", { class: "side" }, h("label", {}, "Cron expression, or seconds between", h("input", { name: "rule", required: true, placeholder: "0 9 * * MON", onchange: explain })), h("label", {}, "Time zone", h("input", { name: "tz", value: zone, onchange: explain }))),
-      meaning, area.node,
-      h("footer", {}, h("button", { type: "button", onclick: () => close() }, "Leave it"), h("button", { class: "primary" }, "Add")));
+    return h("form", { onsubmit: submit }, fields, area.node,
+      h("footer", {}, h("button", { type: "button", onclick: () => close() }, "Leave it"), h("button", { class: "primary" }, yes)));
   }, { wide: true });
+}
+
+function add(ctx) {
+  const area = jsonArea("{}", "Data of its jobs, as JSON");
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
+  return scheduleForm("Add a schedule", "Add", [
+    h("label", {}, "Name", h("input", { name: "name", required: true, maxlength: 128, autocomplete: "off" })),
+    h("div", { class: "side" }, h("label", {}, "Queue", h("input", { name: "queue", required: true, list: "queues" })), h("label", {}, "Job name", h("input", { name: "job", required: true }))),
+    h("datalist", { id: "queues" }, (ctx.figures?.queues ?? []).map((one) => h("option", { value: one.name }))),
+    whenFields("", zone), overlapField("allow"),
+  ], area, ({ rule, tz, ...said }) => post("api/schedules", { ...said, ...ruleOf(rule, tz), data: JSON.parse(area.read()) }), "Added");
+}
+
+function change(one) {
+  const area = jsonArea(JSON.stringify(one.data, null, 2), "Data of its jobs, as JSON");
+  const rule = one.expression ?? (one.every === null ? "" : String(one.every));
+  const fields = one.kind === "once" ? [] : whenFields(rule, one.tz ?? "UTC");
+  return scheduleForm(`Change ${one.name}`, "Change", [fields, overlapField(one.overlap)], area, (filled) => {
+    const moved = filled.rule !== undefined && (filled.rule !== rule || (one.tz !== null && filled.tz !== one.tz));
+    return patch(schedulePath(one.name), { overlap: filled.overlap, data: JSON.parse(area.read()), ...(moved && ruleOf(filled.rule, filled.tz)) });
+  }, "Changed");
 }
