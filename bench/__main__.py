@@ -42,7 +42,7 @@ USUAL = {
     help="How many jobs; samples for latency, waiting ones for backlog, per second for soak.",
 )
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True)
-@click.option("--kills", type=click.IntRange(1), default=KILLS, show_default=True, help="Only for kill and encodes.")
+@click.option("--kills", type=click.IntRange(0), default=KILLS, show_default=True, help="Only for kill and encodes.")
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="Only for drain.")
 @click.option(
     "--minutes", type=click.FloatRange(0.1), default=MINUTES, show_default=True, help="Only for soak and schedules."

@@ -21,7 +21,7 @@ async def main() -> None:
         sys.stdout.write(data.decode())
         sys.stdout.flush()
 
-    async with Muskox("sqlite:///:memory:") as ox:
+    async with Muskox("sqlite://:memory:") as ox:
         encoder = Encoder(ox.world, watchdog=True) if "watchdog" in sys.argv else Encoder(ox.world)
         (folder / "nothing").touch()
         await encoder.run(["/bin/sh", "-c", ready, str(folder)], folder=folder, reins=REINS, hear=hear)

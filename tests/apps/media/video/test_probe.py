@@ -126,7 +126,7 @@ def _provers(tools: Tools) -> list[Tools]:
 async def test_every_kind_of_container_is_looked_at(film: Film, tools: Tools, name: str, words: list[str]) -> None:
     path = film(name, *words)
     demuxer = DEMUXERS[sniff(path.read_bytes()[:4096]).format]
-    async with Muskox("sqlite:///:memory:") as ox:
+    async with Muskox("sqlite://:memory:") as ox:
         found = [
             await Prober(each, Encoder(ox.world), VideoLimits()).probe(path, demuxer, folder=path.parent)
             for each in _provers(tools)
@@ -144,7 +144,7 @@ async def test_fault_f4_a_probe_that_hangs_is_ended(tmp_path: Path, tools: Tools
     hanging.chmod(0o755)
     (tmp_path / "a.mp4").write_bytes(b"\x00\x00\x00\x10ftypisom")
     used = Tools(str(hanging), None, tools.version, tools.filters)
-    async with Muskox("sqlite:///:memory:") as ox:
+    async with Muskox("sqlite://:memory:") as ox:
         prober = Prober(used, Encoder(ox.world), VideoLimits(probe_wall=0.5))
         with pytest.raises(Refused) as refused:
             await asyncio.wait_for(prober.probe(tmp_path / "a.mp4", "mov", folder=tmp_path), 10)

@@ -53,7 +53,7 @@ def test_percentages_never_fall_and_come_half_a_second_apart() -> None:
     meter = Meter()
 
     told = [meter.mark(2, 0.0, always=True)]
-    told += [meter.move(done, now) for done, now in [(0.1, 0.2), (0.2, 0.6), (0.1, 1.2), (0.21, 1.3), (1.0, 1.8)]]
-    told += [meter.mark(97, 1.9), meter.mark(100, 1.9, always=True)]
+    told += [meter.move(done, now) for done, now in [(0.1, 0.2), (0.2, 0.6), (0.1, 1.2), (0.21, 1.3), (1.0, 1.4)]]
+    told += [meter.mark(97, 1.5), meter.mark(100, 1.5, always=True)]
 
     assert told == [2, None, 23, None, 24, 95, None, 100]

@@ -97,8 +97,11 @@ class Meter:
         self._next = float("-inf")
 
     def move(self, done: float, now: float) -> int | None:
-        """What to tell of the share of encoding that is done; None when it is too soon or not a point more."""
-        return self.mark(round(FIRST + (LAST - FIRST) * done), now)
+        """What to tell of the share of encoding that is done; None when it is too soon or not a point more.
+
+        That all is done is told at once: an encoder holds frames back and gives the last of them in one go.
+        """
+        return self.mark(round(FIRST + (LAST - FIRST) * done), now, always=done >= 1)
 
     def mark(self, percent: int, now: float, *, always: bool = False) -> int | None:
         """What to tell of a step of the work; `always` for the first and the last, however soon they come."""
