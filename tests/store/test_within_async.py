@@ -184,7 +184,7 @@ async def test_an_asynchronous_engine_is_refused_since_it_has_no_transaction(sto
 
 async def test_a_session_on_another_kind_of_database_is_refused(store):
     """Of a database in memory, since no store can share one."""
-    other = engines.async_engine("sqlite://:memory:")
+    other = engines.async_engine("sqlite:///:memory:")
     async with AsyncSession(other) as session:
         with pytest.raises(OptionError, match="within= "):
             await store.add([new()], within=session)
