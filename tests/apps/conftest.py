@@ -17,12 +17,14 @@ from muskox.apps.mail import store
 from muskox.apps.mail.abandoned import Abandoned
 from muskox.apps.mail.addresses import parse_address
 from muskox.apps.mail.bell import Bell
+from muskox.apps.mail.breaker import BreakerRules
 from muskox.apps.mail.catalogue import shipped_templates
 from muskox.apps.mail.compose import Sender
 from muskox.apps.mail.delivery import Delivery
 from muskox.apps.mail.inbox import Inbox
+from muskox.apps.mail.pool import Smtp
 from muskox.apps.mail.sending import Mail
-from muskox.apps.mail.smtp import Smtp, SmtpServer, Timeouts, Tls
+from muskox.apps.mail.smtp import SmtpServer, Timeouts, Tls
 from muskox.apps.mail.states import FINAL
 from muskox.apps.notifier.engine import create_tables, open_engine
 
@@ -90,7 +92,7 @@ async def post(
     create_tables(engine)
     bell = Bell()
     server = {"tls": Tls.NONE, "timeouts": QUICK, **options.pop("server", {})}
-    smtp = Smtp(SmtpServer("127.0.0.1", port or 0, **server))
+    smtp = Smtp(SmtpServer("127.0.0.1", port or 0, **server), ox.world, **options.pop("pool", {}))
     mail = Mail(
         ox,
         engine,
@@ -100,8 +102,11 @@ async def post(
         secret=b"a secret of thirty-two bytes, yes",
         site=SITE,
         bell=bell,
+        **options.pop("mail", {}),
     )
-    built = Post(ox, engine, mail, Delivery(mail), Abandoned(mail))
+    rules = options.pop("breaker", BreakerRules(faults=1_000, first_probe=0.05))
+    delivery = Delivery(mail, breaker=rules, **options.pop("delivery", {}))
+    built = Post(ox, engine, mail, delivery, Abandoned(mail))
     try:
         async with ox:
             if worker:
@@ -110,6 +115,7 @@ async def post(
             else:
                 yield built
     finally:
+        await mail.transport.close()
         mail.close()
         engine.dispose()
         await asyncio.to_thread(ox.sync.close)

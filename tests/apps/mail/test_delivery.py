@@ -310,20 +310,6 @@ async def test_case_e19_a_missing_variable_fails_after_one_attempt_without_a_con
         assert server.connections == 0
 
 
-async def test_a_login_that_is_refused_uses_no_attempt(tmp_path):
-    server_options = {"username": "ada", "password": "wrong"}
-    async with sink(extensions=["AUTH PLAIN"]) as server:
-        server.answers(AUTH="535 5.7.8 wrong")
-        async with post(tmp_path, port=server.port, server=server_options) as built:
-            id = await built.asend()
-
-            message = await built.until(id, lambda message: message.reason == "auth")
-            assert (message.state, message.attempts) == ("queued", 0)
-            assert message.job_id != id
-            job = await built.ox.queue("mail").get(message.job_id)
-            assert (job.state, job.options.attempts) == ("delayed", message.max_attempts)
-
-
 async def test_a_mail_that_is_withdrawn_while_it_waits_is_not_sent(tmp_path):
     async with sink() as server, post(tmp_path, port=server.port, worker=False) as built:
         built.mail.unseal("welcome", lambda _connection, _context: None)
@@ -454,5 +440,5 @@ def header_of(mail: bytes, name: bytes) -> bytes:
 
 
 def test_every_kind_has_its_place():
-    assert {kind.queue for kind in KINDS.values()} == {"mail", "mail-high"}
+    assert {kind.queue for kind in KINDS.values()} == {"mail", "mail-high", "mail-bulk"}
     assert KINDS["password_reset"].priority > KINDS["welcome"].priority > KINDS["newsletter"].priority

@@ -8,8 +8,11 @@ import pytest
 import trustme
 
 from muskox.apps.mail.addresses import parse_address
+from muskox.apps.mail.pool import Pooling, Smtp
 from muskox.apps.mail.replies import Fault, Phase
-from muskox.apps.mail.smtp import Envelope, Smtp, SmtpServer, Timeouts, Tls, dot_stuffed
+from muskox.apps.mail.smtp import Envelope, SmtpServer, Timeouts, Tls
+from muskox.apps.mail.wire import dot_stuffed
+from muskox.testing import FakeWorld
 from tests.apps.sink import DROP, SILENCE, sink
 
 QUICK = Timeouts(connect=2, greeting=0.3, command=0.3, block=2, commit=0.3)
@@ -30,7 +33,8 @@ class Committing:
 
 def smtp(port: int, **settings: object) -> Smtp:
     values = {"tls": Tls.NONE, "timeouts": QUICK, **settings}
-    return Smtp(SmtpServer("localhost" if "context" in settings else "127.0.0.1", port, **values))
+    server = SmtpServer("localhost" if "context" in settings else "127.0.0.1", port, **values)
+    return Smtp(server, FakeWorld(), pooling=Pooling(messages=1))
 
 
 async def test_a_mail_is_handed_over_step_by_step():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 from muskox.apps.mail.kinds import HIGH
 from muskox.apps.mail.smtp import SmtpServer, Tls
@@ -43,7 +44,8 @@ async def test_mission_c08_work_that_nobody_does_is_unhealthy(tmp_path):
 
 async def test_mission_c08_many_bounces_are_a_warning(tmp_path):
     async with sink() as server:
-        server.script = lambda step, number: "550 5.1.1 no" if step == "RCPT" and number % 4 == 0 else None
+        turns = itertools.count(1)
+        server.script = lambda step, _line: "550 5.1.1 no" if step == "RCPT" and next(turns) % 4 == 0 else None
         smtp = SmtpServer("127.0.0.1", server.port, tls=Tls.NONE)
         async with notifier_at(tmp_path, smtp=smtp) as notifier:
             ids = [

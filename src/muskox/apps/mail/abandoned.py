@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 
 from muskox import JobState, Muskox
 from muskox.apps.mail import store, tables
-from muskox.apps.mail.kinds import HIGH, NORMAL
+from muskox.apps.mail.kinds import QUEUES
 from muskox.apps.mail.replies import Phase
 from muskox.apps.mail.sending import Mail
 from muskox.apps.mail.states import MessageState, Reason
@@ -64,7 +64,7 @@ class Abandoned:
 
     def __init__(self, mail: Mail) -> None:
         self._mail = mail
-        for name in (HIGH, NORMAL):
+        for name in QUEUES:
             _listen(mail.ox, name, self)
 
     async def reconcile(self, limit: int = 1_000) -> int:

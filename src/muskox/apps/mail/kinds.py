@@ -5,13 +5,28 @@ A table of values and the arithmetic of delays; the dice are handed in.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-__all__ = ["HIGH", "KINDS", "NORMAL", "Growth", "Kind", "OnAmbiguity", "Stream", "delay_after"]
+__all__ = [
+    "BULK",
+    "HIGH",
+    "KINDS",
+    "NORMAL",
+    "QUEUES",
+    "Growth",
+    "Kind",
+    "OnAmbiguity",
+    "Stream",
+    "delay_after",
+    "kind_of",
+]
 
 HIGH = "mail-high"
 NORMAL = "mail"
+BULK = "mail-bulk"
+QUEUES = (HIGH, NORMAL, BULK)
+"""The queues in which mail waits. Bulk mail has its own, so that its limits hold up nothing else."""
 
 _HOUR = 3_600.0
 _CAP = 6 * _HOUR
@@ -45,7 +60,10 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How mails of one kind are sent. `deadline` is seconds from the request; later the mail is not sent."""
+    """How mails of one kind are sent. `deadline` is seconds from the request; later the mail is not sent.
+
+    `hold` is for how many seconds a message whose fate nobody knows waits for evidence before a policy decides.
+    """
 
     name: str
     stream: Stream
@@ -56,10 +74,14 @@ class Kind:
     reply: Growth
     deadline: float
     greylisted: float = 300.0
+    hold: float = 0.0
+    policy: OnAmbiguity | None = None
 
     @property
     def on_ambiguity(self) -> OnAmbiguity:
         """A second copy of a transactional mail is harmless and none is not; of bulk mail it is the other way."""
+        if self.policy is not None:
+            return self.policy
         return OnAmbiguity.RETRY if self.stream is Stream.TRANSACTIONAL else OnAmbiguity.ASSUME_SENT
 
 
@@ -89,7 +111,7 @@ KINDS: dict[str, Kind] = {
         Kind(
             "newsletter",
             Stream.BULK,
-            NORMAL,
+            BULK,
             priority=1,
             attempts=8,
             network=Growth(300.0, 2.0),
@@ -108,6 +130,15 @@ KINDS: dict[str, Kind] = {
         ),
     )
 }
+
+
+def kind_of(name: str, stream: str) -> Kind:
+    """Give the rules for a mail of a kind in a stream; a kind that is not known any more counts as custom."""
+    kind = KINDS.get(name, KINDS["custom"])
+    if kind.stream == stream:
+        return kind
+    queue = BULK if stream == Stream.BULK else NORMAL if kind.queue == BULK else kind.queue
+    return replace(kind, stream=Stream(stream), queue=queue)
 
 
 def delay_after(

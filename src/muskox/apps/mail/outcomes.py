@@ -1,4 +1,4 @@
-"""Decides what follows from a verdict: done, again later, anew with another job, or given up.
+"""Decides what follows from a verdict: done, again later, held without using an attempt, or given up.
 
 A plain calculation; `delivery.py` brings the figures and writes the answer down.
 """
@@ -14,8 +14,8 @@ from muskox.apps.mail.states import MessageState, Reason
 
 __all__ = ["Deferred", "Outcome", "Then", "decide", "next_delay"]
 
-TRANSPORT_PAUSE = 60.0
-"""Seconds until a message is tried again whose server does not let us in."""
+_SERVER_PAUSE = 10.0
+"""Seconds until a message is tried again whose server does not let us in; the breaker may ask for more."""
 
 _UNFORESEEN = 5.0
 """Seconds until another attempt after an error that no reply explains, such as a locked database."""
@@ -34,7 +34,7 @@ class Then(StrEnum):
 
     DONE = "done"
     AGAIN = "again"
-    ANEW = "anew"
+    HELD = "held"
     GIVE_UP = "give_up"
 
 
@@ -60,10 +60,8 @@ def decide(
     match verdict.state:
         case MessageState.SENT | MessageState.BOUNCED:
             return Outcome(verdict.state, verdict.reason, Then.DONE)
-        case MessageState.QUEUED if left > TRANSPORT_PAUSE:
-            return Outcome(MessageState.QUEUED, verdict.reason, Then.ANEW, detail, TRANSPORT_PAUSE)
         case MessageState.QUEUED:
-            return Outcome(MessageState.FAILED, Reason.EXPIRED, Then.GIVE_UP, detail)
+            return Outcome(MessageState.QUEUED, verdict.reason, Then.HELD, detail, _SERVER_PAUSE)
         case MessageState.DEFERRED | MessageState.UNKNOWN:
             delay = delay_after(
                 kind,
@@ -80,6 +78,8 @@ def decide(
 
 def _later(verdict: Verdict, kind: Kind, detail: str, delay: float, *, last: bool, late: bool) -> Outcome:
     if verdict.state is MessageState.UNKNOWN:
+        if kind.hold > 0:
+            return Outcome(MessageState.UNKNOWN, verdict.reason, Then.HELD, detail, kind.hold)
         if kind.on_ambiguity is OnAmbiguity.ASSUME_SENT:
             return Outcome(MessageState.UNKNOWN, verdict.reason, Then.DONE, detail)
         then = Then.GIVE_UP if last or late else Then.AGAIN

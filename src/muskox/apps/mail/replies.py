@@ -38,6 +38,7 @@ class Fault(StrEnum):
     NETWORK = "network"
     TIMEOUT = "timeout"
     DNS = "dns"
+    NO_SUCH_HOST = "no_such_host"
     TLS = "tls"
     PROTOCOL = "protocol"
     AUTH = "auth"
@@ -47,13 +48,14 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Where an attempt ended: the phase, and either the server's answer or a fault."""
+    """Where an attempt ended: the phase, and either the server's answer or a fault. `line` names the connection."""
 
     phase: Phase
     code: int | None = None
     enhanced: str | None = None
     text: str = ""
     fault: Fault | None = None
+    line: str | None = None
 
     @property
     def accepted(self) -> bool:
@@ -122,6 +124,7 @@ _FAULTS: dict[Fault, tuple[MessageState, Reason]] = {
     Fault.NETWORK: (_S.DEFERRED, _R.NETWORK),
     Fault.TIMEOUT: (_S.DEFERRED, _R.TIMEOUT),
     Fault.DNS: (_S.DEFERRED, _R.DNS),
+    Fault.NO_SUCH_HOST: (_S.DEFERRED, _R.DNS),
     Fault.TLS: (_S.DEFERRED, _R.TLS),
     Fault.PROTOCOL: (_S.DEFERRED, _R.PROTOCOL),
     Fault.AUTH: (_S.QUEUED, _R.AUTH),
@@ -211,7 +214,7 @@ def _judge_fault(phase: Phase, fault: Fault) -> Verdict:
         return Verdict(_S.UNKNOWN, _R.AMBIGUOUS)
     state, reason = _FAULTS[fault]
     refused = fault in {Fault.TLS, Fault.AUTH}
-    return Verdict(state, reason, replied=refused, transport_down=refused)
+    return Verdict(state, reason, replied=refused, transport_down=refused or fault is Fault.NO_SUCH_HOST)
 
 
 def _fits(row: _Row, reply: Reply) -> bool:

@@ -27,13 +27,15 @@ from muskox.apps.mail.errors import Refused
 from muskox.apps.mail.headers import check_custom_name, check_text
 from muskox.apps.mail.inbox import Inbox
 from muskox.apps.mail.jobs import Jobs, SharedJobs
-from muskox.apps.mail.kinds import KINDS, Kind, Stream
-from muskox.apps.mail.smtp import Smtp
+from muskox.apps.mail.kinds import KINDS, Kind, Stream, kind_of
+from muskox.apps.mail.pool import Smtp
 from muskox.apps.mail.standing import withhold
 from muskox.apps.mail.states import MessageState
 from muskox.apps.mail.store import Message
 from muskox.apps.mail.templates import Templates
+from muskox.apps.mail.verp import bounce_address, bounce_token
 from muskox.apps.mail.worlds import moment_now
+from muskox.apps.mail.writer import Writer
 
 __all__ = ["JOB_NAME", "Accepted", "Links", "Mail", "Unseal"]
 
@@ -79,6 +81,8 @@ class Mail:
     message ids and must stay the same as long as messages are on their way. `jobs` None: they are kept in the
     database of `engine` too.
     `threads` write to the database at once: one for SQLite, where more would only wait for each other.
+    `bounce_domain` receives reports of what could not be delivered: each mail then has a sender of its own there.
+    `domain_groups` says which recipient domains belong to one provider, and are limited as one.
     """
 
     def __init__(
@@ -94,6 +98,8 @@ class Mail:
         jobs: Jobs | None = None,
         bell: Bell | None = None,
         threads: int = 1,
+        bounce_domain: str = "",
+        domain_groups: Mapping[str, str] | None = None,
     ) -> None:
         self.ox = ox
         self.engine = engine
@@ -106,7 +112,10 @@ class Mail:
         self.site = dict(site)
         self.links: Links | None = None
         self._unseal: dict[str, Unseal] = {}
+        self._bounce_domain = bounce_domain
+        self._domain_groups = dict(domain_groups or {})
         self._threads = ThreadPoolExecutor(threads, "muskox-mail")
+        self.writer = Writer(engine, self._threads)
 
     def close(self) -> None:
         """Let go of the threads, once nothing is sent any more."""
@@ -135,8 +144,14 @@ class Mail:
         user_id: str | None = None,
         expires_at: datetime | None = None,
         headers: Sequence[tuple[str, str]] = (),
+        stream: Stream | None = None,
+        priority: int | None = None,
+        not_before: datetime | None = None,
+        campaign_id: str | None = None,
     ) -> Accepted:
         """Store a message and add its job; `within` puts both into a transaction of the caller's.
+
+        `stream` and `priority` are those of the kind unless they are given; no attempt begins before `not_before`.
 
         The same `key` in the same `scope` gives the message that is there already. Raises `Refused`, and has then
         stored nothing. Blocks: call it from a thread.
@@ -147,20 +162,32 @@ class Mail:
             context=context or {},
             display=display,
             kind=kind,
+            stream=stream,
             expires_at=expires_at,
             headers=headers,
         )
-        message = replace(message, user_id=user_id, scope=scope, idempotency_key=key)
+        message = replace(
+            message,
+            user_id=user_id,
+            campaign_id=campaign_id,
+            scope=scope,
+            idempotency_key=key,
+            priority=message.priority if priority is None else priority,
+            next_attempt_at=not_before,
+        )
         if within is None:
             with self.engine.begin() as connection:
                 return self._store(connection, message)
         return self._store(within.connection() if isinstance(within, Session) else within, message)
 
+    def limit_key(self, domain: str) -> str:
+        """Give the key under which mail to a domain is limited: its own name, or that of its provider."""
+        return self._domain_groups.get(domain, domain)
+
     def _store(self, connection: Connection, message: Message) -> Accepted:
         """Write the message and add its job, unless its key is known."""
         if not store.insert_message(connection, message):
-            assert message.idempotency_key is not None
-            known = store.find_by_key(connection, message.scope, message.idempotency_key)
+            known = store.find_same(connection, message)
             assert known is not None
             return Accepted(known.id, created=False, state=known.state)
         message = withhold(connection, message, message.created_at)
@@ -177,7 +204,15 @@ class Mail:
             id=message.job_id,
             priority=message.priority,
             attempts=max(1, message.max_attempts - message.attempts),
+            key=self.limit_key(message.to_domain),
+            delay=self._delay_of(message),
         )
+
+    def _delay_of(self, message: Message) -> float:
+        """Seconds until a message may be tried, when that is not now."""
+        if message.next_attempt_at is None:
+            return 0.0
+        return max(0.0, (message.next_attempt_at - moment_now(self.ox.world)).total_seconds())
 
     def unsealed(self, connection: Connection, message: Message) -> dict[str, Any] | None:
         """Give the whole context of a message for rendering; None when the mail is withdrawn."""
@@ -220,11 +255,12 @@ class Mail:
         context: Mapping[str, Any],
         display: str = "",
         kind: str = "custom",
+        stream: Stream | None = None,
         expires_at: datetime | None = None,
         headers: Sequence[tuple[str, str]] = (),
     ) -> Message:
         """Make a message, checked and not stored; raises `Refused`."""
-        rules = _kind(kind)
+        rules = _kind(kind, stream)
         address = to if isinstance(to, Address) else parse_address(to)
         check_text("the recipient's name", display, longest=300)
         subject = self.templates.subject(template, {**self.site, **context})
@@ -233,6 +269,10 @@ class Mail:
             check_text(f"the header {check_custom_name(name)}", value)
         world, now = self.ox.world, moment_now(self.ox.world)
         id = world.new_id()
+        envelope_from, token = str(self._sender.address), None
+        if self._bounce_domain:
+            token = bounce_token(self._secret, id)
+            envelope_from = bounce_address(token, self._bounce_domain)
         return Message(
             id=id,
             kind=rules.name,
@@ -243,7 +283,8 @@ class Mail:
             to_domain=address.domain,
             from_address=str(self._sender.address),
             from_display=self._sender.display,
-            envelope_from=str(self._sender.address),
+            envelope_from=envelope_from,
+            bounce_token=token,
             subject=subject,
             template=template,
             template_hash=self.templates.fingerprint(template),
@@ -260,8 +301,7 @@ class Mail:
         )
 
 
-def _kind(name: str) -> Kind:
-    try:
-        return KINDS[name]
-    except KeyError:
-        raise Refused(f"there is no kind of mail {name!r}; there are {', '.join(sorted(KINDS))}") from None
+def _kind(name: str, stream: Stream | None) -> Kind:
+    if name not in KINDS:
+        raise Refused(f"there is no kind of mail {name!r}; there are {', '.join(sorted(KINDS))}")
+    return KINDS[name] if stream is None else kind_of(name, stream)

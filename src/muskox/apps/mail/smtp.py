@@ -1,14 +1,13 @@
-"""Hands one mail to an SMTP server, step by step, so that it is always known how far it came.
+"""Talks with an SMTP server, step by step, so that it is always known how far a mail came.
 
-aiosmtplib does the talking; what is written when is decided here. It answers
-with a `Reply` and never raises for trouble with the server. What the reply means
-is said in `replies.py`; pooling and breakers are not for this module.
+aiosmtplib does the talking; what is written when is decided here. A conversation
+ends with a `Reply`, also where the server makes trouble. What the reply means is
+said in `replies.py`; who keeps conversations for the next mail is `pool.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -19,18 +18,17 @@ from typing import cast
 from aiosmtplib.auth import auth_crammd5_verify, auth_login_encode, auth_plain_encode
 from aiosmtplib.errors import SMTPException, SMTPResponseException, SMTPServerDisconnected, SMTPTimeoutError
 from aiosmtplib.esmtp import parse_esmtp_extensions
-from aiosmtplib.protocol import SMTPProtocol
 from aiosmtplib.response import SMTPResponse
 
 from muskox.apps.mail.addresses import Address
 from muskox.apps.mail.replies import Fault, Phase, Reply, safe_text
+from muskox.apps.mail.wire import Line, dot_stuffed
 
-__all__ = ["Envelope", "Smtp", "SmtpServer", "Timeouts", "Tls", "dot_stuffed"]
+__all__ = ["Ended", "Envelope", "Session", "SmtpServer", "Timeouts", "Tls"]
 
 _BLOCK = 65_536
 _GOODBYE = 0.2
-_BARE = re.compile(rb"(?<!\r)\n|\r(?!\n)")
-_LINE_START_DOT = re.compile(rb"(?m)^\.")
+_NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
 class Tls(StrEnum):
@@ -67,38 +65,20 @@ class SmtpServer:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What the server is given: from whom, to whom, and the bytes with CRLF line ends."""
+    """What the server is given: from whom, to whom, and the bytes with CRLF line ends.
+
+    `notify` is of what it shall send reports, where it can (RFC 3461): `FAILURE,DELAY`; empty: it decides.
+    """
 
     message_id: str
     sender: str
     recipient: Address
     raw: bytes
     needs_smtputf8: bool
+    notify: str = ""
 
 
-class Smtp:
-    """The transport that sends by SMTP, one connection per mail."""
-
-    name = "smtp"
-    proves_delivery = False
-
-    def __init__(self, server: SmtpServer) -> None:
-        self._server = server
-
-    async def deliver(self, envelope: Envelope, before_commit: Callable[[], Awaitable[None]]) -> Reply:
-        """Try once. `before_commit` is awaited before the first byte of the end-of-data marker is written;
-        what it raises ends the attempt without the marker, and is raised here.
-        """
-        session = _Session(self._server)
-        try:
-            return await session.send(envelope, before_commit)
-        except _Ended as ended:
-            return ended.reply
-        finally:
-            await session.close()
-
-
-class _Ended(Exception):
+class Ended(Exception):
     """The attempt is over; `reply` says where and how."""
 
     def __init__(self, reply: Reply) -> None:
@@ -106,46 +86,24 @@ class _Ended(Exception):
         self.reply = reply
 
 
-class _Line(SMTPProtocol):
-    """aiosmtplib's protocol, with a way to wait until what was written has left."""
+class Session:
+    """One conversation, for one mail after another. `_phase` is always the step that is being tried."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self.gone = asyncio.Event()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._writable.clear()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._writable.set()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._writable.set()
-        self.gone.set()
-
-    async def drained(self) -> None:
-        await self._writable.wait()
-        if not self.is_connected:
-            raise SMTPServerDisconnected("connection lost")
-
-
-class _Session:
-    """One conversation. `phase` is always the step that is being tried."""
-
-    def __init__(self, server: SmtpServer) -> None:
+    def __init__(self, server: SmtpServer, context: ssl.SSLContext, name: str) -> None:
         self._server = server
         self._times = server.timeouts
-        self._line: _Line | None = None
+        self._context = context
+        self._line: Line | None = None
         self._phase = Phase.CONNECT
         self._offers: dict[str, str] = {}
         self._logins: list[str] = []
+        self._dirty = False
+        self.name = name
+        self.sent = 0
+        self.used_at = 0.0
 
-    async def send(self, envelope: Envelope, before_commit: Callable[[], Awaitable[None]]) -> Reply:
+    async def open(self) -> None:
+        """Connect, greet, protect the line and log in; raises `Ended`."""
         await self._connect()
         await self._greet()
         await self._hello()
@@ -154,10 +112,35 @@ class _Session:
             await self._hello()
         if self._server.username:
             await self._login()
+
+    async def send(self, envelope: Envelope, before_commit: Callable[[], Awaitable[None]]) -> Reply:
+        """Hand one mail over; raises `Ended` with the answer that ended it."""
+        self.sent += 1
+        if self._dirty:
+            await self._start_over()
         await self._announce(envelope)
         tail = await self._write_body(dot_stuffed(envelope.raw))
         await before_commit()
         return await self._commit(tail)
+
+    async def check(self) -> None:
+        """Ask for a sign of life; raises `Ended`."""
+        self._phase = Phase.MAIL
+        answer = await self._ask(b"NOOP")
+        if not 200 <= answer.code <= 299:
+            raise self._refusal(answer)
+
+    def may_go_on(self, reply: Reply) -> bool:
+        """Whether the conversation can carry another mail after it ended with this reply."""
+        line = self._line
+        if line is None or not line.is_connected or line.out_of_step or reply.code == 421:
+            return False
+        if reply.fault is not None:
+            return reply.fault in {Fault.INVALID_ADDRESS, Fault.TOO_LARGE}
+        if self._phase not in {Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.COMMIT, Phase.DONE}:
+            return False
+        self._dirty = self._phase in {Phase.RCPT, Phase.DATA}
+        return True
 
     async def close(self) -> None:
         """Say good-bye without waiting for an answer, and let go of the connection."""
@@ -166,13 +149,19 @@ class _Session:
             return
         transport = cast(asyncio.Transport, line.transport)  # uvloop's is none by its class
         try:
-            if self._phase in {Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DONE} and line.is_connected:
+            polite = {Phase.AUTH, Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DONE}
+            if self._phase in polite and line.is_connected:
                 line.write(b"QUIT\r\n")
             transport.close()
             async with asyncio.timeout(_GOODBYE):
                 await line.gone.wait()
         except (TimeoutError, SMTPException, OSError):
             transport.abort()
+
+    def abort(self) -> None:
+        """Let go of the connection at once."""
+        if self._line is not None and self._line.transport is not None:
+            cast(asyncio.Transport, self._line.transport).abort()
 
     # --- the steps -------------------------------------------------------------
 
@@ -182,16 +171,17 @@ class _Session:
         try:
             async with asyncio.timeout(self._times.connect):
                 _, self._line = await loop.create_connection(
-                    lambda: _Line(loop),
+                    lambda: Line(loop),
                     self._server.host,
                     self._server.port,
-                    ssl=self._context() if implicit else None,
+                    ssl=self._context if implicit else None,
                 )
         except ssl.SSLError as error:
             self._phase = Phase.TLS
             raise self._fault(Fault.TLS, error) from None
         except (socket.gaierror, UnicodeError) as error:
-            raise self._fault(Fault.DNS, error) from None
+            gone = isinstance(error, UnicodeError) or error.errno in _NO_SUCH_HOST
+            raise self._fault(Fault.NO_SUCH_HOST if gone else Fault.DNS, error) from None
         except TimeoutError:
             raise self._fault(Fault.TIMEOUT, f"no connection within {self._times.connect:g} s") from None
         except OSError as error:
@@ -223,7 +213,7 @@ class _Session:
         try:
             await self._heard(
                 self._open_line.start_tls(
-                    self._context(), server_hostname=self._server.host, timeout=self._times.greeting
+                    self._context, server_hostname=self._server.host, timeout=self._times.greeting
                 )
             )
         except ssl.SSLError as error:
@@ -259,13 +249,21 @@ class _Session:
         if answer.code != 250:
             raise self._refusal(answer)
         self._phase = Phase.RCPT
-        answer = await self._ask(b"RCPT", b"TO:<%s>" % str(envelope.recipient).encode())
+        answer = await self._ask(b"RCPT", b"TO:<%s>" % str(envelope.recipient).encode(), *self._rcpt_options(envelope))
         if answer.code not in {250, 251, 252}:
             raise self._refusal(answer)
         self._phase = Phase.DATA
         answer = await self._ask(b"DATA")
         if answer.code != 354:
             raise self._refusal(answer)
+
+    async def _start_over(self) -> None:
+        """Drop what a refused recipient has left of the transaction before."""
+        self._phase = Phase.MAIL
+        answer = await self._ask(b"RSET")
+        if answer.code != 250:
+            raise self._refusal(answer)
+        self._dirty = False
 
     def _mail_options(self, envelope: Envelope) -> list[bytes]:
         options: list[bytes] = []
@@ -280,6 +278,16 @@ class _Session:
                 text = "the address has letters outside of ASCII and the server does not offer SMTPUTF8"
                 raise self._fault(Fault.INVALID_ADDRESS, text)
             options += [b"BODY=8BITMIME", b"SMTPUTF8"]
+        if envelope.notify and "dsn" in self._offers:
+            options += [b"RET=HDRS", b"ENVID=" + envelope.message_id.encode()]
+        return options
+
+    def _rcpt_options(self, envelope: Envelope) -> list[bytes]:
+        if not envelope.notify or "dsn" not in self._offers:
+            return []
+        options = [b"NOTIFY=" + envelope.notify.encode()]
+        if not envelope.recipient.needs_smtputf8:
+            options.append(b"ORCPT=rfc822;" + _xtext(str(envelope.recipient)))
         return options
 
     async def _write_body(self, data: bytes) -> bytes:
@@ -301,6 +309,8 @@ class _Session:
         if not self._open_line.is_connected:
             # The line broke while `before_commit` worked: no marker was written, and a repetition is safe.
             raise self._fault(Fault.NETWORK, "connection lost")
+        if self._open_line.out_of_step:
+            raise self._fault(Fault.PROTOCOL, "the server said more than it was asked")
         self._phase = Phase.COMMIT
         self._write(tail + b".\r\n")
         answer = await self._heard(self._open_line.read_response(timeout=self._times.commit))
@@ -312,13 +322,10 @@ class _Session:
     # --- helpers ---------------------------------------------------------------
 
     @property
-    def _open_line(self) -> _Line:
+    def _open_line(self) -> Line:
         if self._line is None:
             raise self._fault(Fault.NETWORK, "connection lost")
         return self._line
-
-    def _context(self) -> ssl.SSLContext:
-        return self._server.context or ssl.create_default_context()
 
     def _own_name(self) -> bytes:
         """Name ourselves by address: needs no look-up and is always true (RFC 5321, section 4.1.3)."""
@@ -333,6 +340,8 @@ class _Session:
             raise self._fault(Fault.NETWORK, error) from None
 
     async def _ask(self, *words: bytes) -> SMTPResponse:
+        if self._open_line.out_of_step:
+            raise self._fault(Fault.PROTOCOL, "the server said more than it was asked")
         return await self._heard(self._open_line.execute_command(*words, timeout=self._times.command))
 
     async def _heard(self, answer: Awaitable[SMTPResponse]) -> SMTPResponse:
@@ -342,7 +351,7 @@ class _Session:
         except (SMTPTimeoutError, TimeoutError):
             raise self._fault(Fault.TIMEOUT, "no answer in time") from None
         except SMTPResponseException as error:
-            raise _Ended(Reply.of(self._phase, error.code, error.message)) from None
+            raise Ended(Reply.of(self._phase, error.code, error.message)) from None
         except ssl.SSLError:
             if self._phase is Phase.TLS:
                 raise
@@ -350,17 +359,16 @@ class _Session:
         except (SMTPException, OSError) as error:
             raise self._fault(Fault.NETWORK, error) from None
 
-    def _refusal(self, answer: SMTPResponse) -> _Ended:
-        return _Ended(Reply.of(self._phase, answer.code, answer.message))
+    def _refusal(self, answer: SMTPResponse) -> Ended:
+        return Ended(Reply.of(self._phase, answer.code, answer.message))
 
-    def _fault(self, fault: Fault, what: object) -> _Ended:
+    def _fault(self, fault: Fault, what: object) -> Ended:
         text = str(what) or type(what).__name__
-        return _Ended(Reply(self._phase, None, None, safe_text(text), fault))
+        return Ended(Reply(self._phase, None, None, safe_text(text), fault))
 
 
-def dot_stuffed(raw: bytes) -> bytes:
-    """Double each dot at the beginning of a line; raises `ValueError` for a bare CR or LF (SMTP smuggling)."""
-    if _BARE.search(raw):
-        raise ValueError("the mail contains a bare CR or LF; all line ends must be CRLF")
-    ended = raw if raw.endswith(b"\r\n") else raw + b"\r\n"
-    return _LINE_START_DOT.sub(b"..", ended)
+def _xtext(text: str) -> bytes:
+    """Write text as the value of a parameter (RFC 3461, section 4)."""
+    return b"".join(
+        b"+%02X" % octet if octet in b"+=" or not 33 <= octet <= 126 else bytes([octet]) for octet in text.encode()
+    )

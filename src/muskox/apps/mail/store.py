@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from muskox.apps.mail import tables
@@ -30,9 +30,11 @@ __all__ = [
     "enter_phase",
     "events_after",
     "find_by_key",
+    "find_same",
     "get",
     "insert_message",
     "move",
+    "note",
     "open_attempt",
     "open_attempt_of",
 ]
@@ -64,6 +66,9 @@ class Message:
     user_id: str | None = None
     campaign_id: str | None = None
     list_id: str | None = None
+    bounce_token: str | None = None
+    remote_mta: str | None = None
+    attachments: str = "[]"
     to_display: str = ""
     from_display: str = ""
     headers: str = "[]"
@@ -113,13 +118,13 @@ class Event:
 
 
 def insert_message(connection: Connection, message: Message) -> bool:
-    """Store a new message with its event `queued`; False when its key is known already."""
+    """Store a new message with its event `queued`; False when it is there already."""
     values = {field.name: getattr(message, field.name) for field in fields(message)}
     try:
         with connection.begin_nested():
             connection.execute(insert(tables.messages), values)
     except IntegrityError:
-        if message.idempotency_key is not None and find_by_key(connection, message.scope, message.idempotency_key):
+        if find_same(connection, message) is not None:
             return False
         raise
     _append(connection, message, 1, "queued", at=message.created_at, cause=Cause.APP)
@@ -130,6 +135,22 @@ def insert_message(connection: Connection, message: Message) -> bool:
 def get(connection: Connection, id: str) -> Message | None:
     """Give a message by its id."""
     row = connection.execute(select(tables.messages).where(tables.messages.c.id == id)).mappings().one_or_none()
+    return None if row is None else _message(row)
+
+
+def find_same(connection: Connection, message: Message) -> Message | None:
+    """Give the stored message that stands for the same mail: its key is the same, or its campaign and recipient."""
+    if message.idempotency_key is not None:
+        found = find_by_key(connection, message.scope, message.idempotency_key)
+        if found is not None:
+            return found
+    if message.campaign_id is None:
+        return None
+    table = tables.messages.c
+    same = select(tables.messages).where(
+        table.campaign_id == message.campaign_id, table.address_key == message.address_key
+    )
+    row = connection.execute(same).mappings().one_or_none()
     return None if row is None else _message(row)
 
 
@@ -153,11 +174,13 @@ def move(
     attempt: int | None = None,
     event: str | None = None,
     detail: Mapping[str, Any] | None = None,
+    dedupe_key: str | None = None,
     **changes: Any,
 ) -> Message:
     """Move a message and append the event that tells of it, named like the state unless `event` says otherwise.
 
-    Raises `IllegalMove` when the table forbids it, `Overtaken` when the message has changed since it was read.
+    Raises `IllegalMove` when the table forbids it, `Overtaken` when the message has changed since it was read; nothing
+    has been written then.
     """
     check_move(message.state, target, reason)
     values: dict[str, Any] = {
@@ -165,7 +188,6 @@ def move(
         "state": target,
         "reason": reason,
         "version": message.version + 1,
-        "last_seq": message.last_seq + 1,
     }
     values.setdefault("next_attempt_at", None)
     values.setdefault("reason_detail", "")
@@ -174,30 +196,56 @@ def move(
     if reply is not None:
         values |= {"smtp_code": reply.code, "enhanced_code": reply.enhanced, "mta_response": reply.text}
     table = tables.messages
-    changed = connection.execute(
-        update(table).where(table.c.id == message.id, table.c.version == message.version).values(values)
-    )
-    if changed.rowcount != 1:
+    # Events that move nothing may have been appended since the message was read, so the row counts and not we.
+    seq = connection.execute(
+        update(table)
+        .where(table.c.id == message.id, table.c.version == message.version)
+        .values(values | {"last_seq": table.c.last_seq + 1})
+        .returning(table.c.last_seq)
+    ).scalar()
+    if seq is None:
         raise Overtaken(f"message {message.id} was changed since version {message.version} was read")
     told = {**({"reason": str(reason)} if reason is not Reason.NONE else {}), **(detail or {})}
     _append(
         connection,
         message,
-        values["last_seq"],
+        seq,
         event or target,
         at=at,
         cause=cause,
         reply=reply,
         attempt=attempt,
         told=told,
+        dedupe_key=dedupe_key,
     )
     count_one(connection, message.queue, target, at)
     if message.campaign_id is not None:
         follow(connection, message.campaign_id, message.state, target, reason, at)
-    return replace(message, **values)
+    return replace(message, **values, last_seq=seq)
 
 
-def open_attempt(connection: Connection, message: Message, at: datetime, *, job_id: str, fence: int) -> Attempt:
+def note(
+    connection: Connection,
+    message: Message,
+    type: str,
+    at: datetime,
+    *,
+    cause: Cause,
+    detail: Mapping[str, Any] | None = None,
+    dedupe_key: str | None = None,
+) -> None:
+    """Append an event that moves nothing; an attempt that is open goes on undisturbed."""
+    table = tables.messages
+    seq = connection.execute(
+        update(table).where(table.c.id == message.id).values(last_seq=table.c.last_seq + 1).returning(table.c.last_seq)
+    ).scalar()
+    if seq is not None:
+        _append(connection, message, seq, type, at=at, cause=cause, told=detail, dedupe_key=dedupe_key)
+
+
+def open_attempt(
+    connection: Connection, message: Message, at: datetime, *, job_id: str, fence: int, worker: str = ""
+) -> Attempt:
     """Write down that an attempt begins."""
     n = message.last_seq  # grows with every move, so no two attempts of a message share it
     values = {
@@ -205,6 +253,7 @@ def open_attempt(connection: Connection, message: Message, at: datetime, *, job_
         "n": n,
         "job_id": job_id,
         "fence": fence,
+        "worker": worker,
         "transport": message.transport,
         "started_at": at,
         "phase": Phase.CONNECT,
@@ -224,29 +273,26 @@ def open_attempt_of(connection: Connection, message: Message) -> Attempt | None:
 
 def enter_phase(connection: Connection, message: Message, attempt: Attempt, phase: Phase) -> None:
     """Write down how far an attempt has come; raises `Overtaken` unless the message is still this attempt's."""
-    table = tables.messages
-    mine = connection.execute(
-        select(table.c.id).where(
-            table.c.id == message.id, table.c.version == message.version, table.c.state == MessageState.SENDING
-        )
-    ).one_or_none()
-    rows = tables.attempts
+    table, rows = tables.messages.c, tables.attempts
+    mine = exists().where(table.id == message.id, table.version == message.version, table.state == MessageState.SENDING)
     changed = connection.execute(
         update(rows)
-        .where(rows.c.message_id == message.id, rows.c.n == attempt.n, rows.c.ended_at.is_(None))
+        .where(rows.c.message_id == message.id, rows.c.n == attempt.n, rows.c.ended_at.is_(None), mine)
         .values(phase=phase)
     )
-    if mine is None or changed.rowcount != 1:
+    if changed.rowcount != 1:
         raise Overtaken(f"message {message.id} was taken over by another run")
 
 
-def end_attempt(connection: Connection, attempt: Attempt, phase: Phase, outcome: str, at: datetime) -> None:
-    """Write down how an attempt ended."""
+def end_attempt(
+    connection: Connection, attempt: Attempt, phase: Phase, outcome: str, at: datetime, line: str | None = None
+) -> None:
+    """Write down how an attempt ended; `line` names the connection to the server, if there was one."""
     table = tables.attempts
     connection.execute(
         update(table)
         .where(table.c.message_id == attempt.message_id, table.c.n == attempt.n)
-        .values(phase=phase, outcome=outcome, ended_at=at)
+        .values(phase=phase, outcome=outcome, ended_at=at, connection_id=line)
     )
 
 
@@ -284,6 +330,7 @@ def _append(
     reply: Reply | None = None,
     attempt: int | None = None,
     told: Mapping[str, Any] | None = None,
+    dedupe_key: str | None = None,
 ) -> None:
     values = {
         "message_id": message.id,
@@ -297,6 +344,7 @@ def _append(
         "smtp_code": reply.code if reply else None,
         "enhanced_code": reply.enhanced if reply else None,
         "response": reply.text if reply else None,
+        "dedupe_key": dedupe_key,
         "detail": json.dumps(dict(told or {}), ensure_ascii=False, sort_keys=True),
     }
     connection.execute(insert(tables.events), values)

@@ -25,7 +25,19 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["Moment", "attempts", "events", "figures", "inbox", "messages", "metadata"]
+__all__ = [
+    "Moment",
+    "attempts",
+    "blobs",
+    "domains",
+    "events",
+    "evidence",
+    "figures",
+    "inbox",
+    "messages",
+    "metadata",
+    "transports",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -68,6 +80,8 @@ messages = Table(
     # JSON text; what must not lie in a database is left out and added while rendering (see sending.py).
     Column("context", Text, nullable=False),
     Column("headers", Text, nullable=False, default="[]"),
+    # JSON: name, type, Content-ID and the hash under which `blobs` has the bytes.
+    Column("attachments", Text, nullable=False, default="[]"),
     Column("message_id_header", String(320), nullable=False, unique=True),
     Column("scope", String(64), nullable=False, default=""),
     Column("idempotency_key", String(255)),
@@ -90,6 +104,9 @@ messages = Table(
     Column("smtp_code", Integer),
     Column("enhanced_code", String(16)),
     Column("mta_response", Text),
+    Column("remote_mta", String(255)),
+    # What the envelope sender says of this message, so that a bounce finds it; none without a bounce domain.
+    Column("bounce_token", String(32), unique=True),
     Column("job_id", String(255), nullable=False, index=True),
     Column("version", Integer, nullable=False, default=1),
     Column("last_seq", Integer, nullable=False, default=1),
@@ -124,11 +141,66 @@ attempts = Table(
     Column("n", Integer, primary_key=True),
     Column("job_id", String(255), nullable=False),
     Column("fence", BigInteger, nullable=False),
+    Column("worker", String(128), nullable=False, default=""),
     Column("transport", String(64), nullable=False),
+    Column("connection_id", String(64)),
     Column("started_at", Moment, nullable=False),
     Column("phase", String(16), nullable=False),
     Column("ended_at", Moment),
     Column("outcome", String(16)),
+)
+
+# Facts about messages that came before they can be true, and reports about nobody we know.
+evidence = Table(
+    "mail_evidence",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("message_id", String(36), index=True),
+    Column("type", String(32), nullable=False),
+    Column("reason", String(32), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("recorded_at", Moment, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("dedupe_key", String(255), nullable=False),
+    Column("detail", Text, nullable=False, default="{}"),
+    UniqueConstraint("source", "dedupe_key"),
+)
+
+# The bytes of attachments, each once, however many messages carry them.
+blobs = Table(
+    "mail_blobs",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("created_at", Moment, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+)
+
+# Whether mail can be handed over at all, for all workers.
+transports = Table(
+    "mail_transports",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("breaker", String(16), nullable=False),
+    Column("reason", String(32), nullable=False, default=""),
+    Column("detail", Text, nullable=False, default=""),
+    Column("opened_at", Moment),
+    Column("next_probe_at", Moment),
+    Column("probes", Integer, nullable=False, default=0),
+    # The next moment at which the rate of the transport lets a mail start.
+    Column("free_at", Moment),
+)
+
+# What was learned of recipient domains, per queue: a rate in place of the one that was said, and a pause.
+domains = Table(
+    "mail_domains",
+    metadata,
+    Column("domain", String(253), primary_key=True),
+    Column("queue", String(128), primary_key=True),
+    Column("per_minute", Integer),
+    # The rate before anything was learned; none: there was no limit.
+    Column("ceiling", Integer),
+    Column("paused_until", Moment),
+    Column("changed_at", Moment, nullable=False),
 )
 
 inbox = Table(

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any, Protocol
 
 from muskox import World
 
-__all__ = ["World", "moment_now"]
+__all__ = ["Spawned", "World", "moment_now"]
+
+
+class Spawned(Protocol):
+    """A task that a world runs."""
+
+    def cancel(self, msg: Any | None = None) -> bool: ...
+    def done(self) -> bool: ...
 
 
 def moment_now(world: World) -> datetime:

@@ -7,7 +7,7 @@ from typing import Any
 
 from muskox import QueueCounts, StoreError, WorkerRecord
 from muskox.apps.mail import figures
-from muskox.apps.mail.kinds import HIGH, NORMAL
+from muskox.apps.mail.kinds import HIGH, QUEUES
 from muskox.apps.mail.states import MessageState
 from muskox.apps.mail.worlds import moment_now
 from muskox.apps.notifier.services import Services
@@ -32,7 +32,7 @@ async def examine(services: Services) -> dict[str, Any]:
     except StoreError as error:
         return report | {"status": "unhealthy", "reasons": [f"store: {error}"]}
     queues: dict[str, Any] = {}
-    for name in (HIGH, NORMAL):
+    for name in QUEUES:
         queues[name] = _queue(name, counts.get(name), workers, day, minute)
         report["reasons"] += _unhealthy(name, queues[name])
     delivery = _delivery(day)

@@ -24,8 +24,8 @@ from muskox.apps.mail.bell import Bell
 from muskox.apps.mail.catalogue import shipped_templates
 from muskox.apps.mail.delivery import Delivery
 from muskox.apps.mail.inbox import Inbox
+from muskox.apps.mail.pool import Smtp
 from muskox.apps.mail.sending import Mail
-from muskox.apps.mail.smtp import Smtp
 from muskox.apps.mail.worlds import moment_now
 from muskox.apps.notifier.alerts import Alert, log_alert, watch_failures
 from muskox.apps.notifier.engine import create_tables, database_file, open_engine
@@ -106,7 +106,7 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
     outbox = None if settings.shared else OutboxJobs(ox, engine)
     keys = _keyring(settings, ox.world)
     bell = Bell()
-    transport = Inbox(engine, ox.world, bell) if settings.smtp is None else Smtp(settings.smtp)
+    transport = Inbox(engine, ox.world, bell) if settings.smtp is None else Smtp(settings.smtp, ox.world)
     mail = Mail(
         ox,
         engine,
@@ -148,6 +148,7 @@ async def run_services(services: Services) -> AsyncIterator[Callable[[], None]]:
         stack.callback(services.mail.close)
         stack.callback(services.passwords.shutdown)
         await stack.enter_async_context(services.ox)
+        stack.push_async_callback(services.mail.transport.close)
         await asyncio.to_thread(services.create_tables)
         if services.outbox is not None:
             await stack.enter_async_context(services.outbox.relaying())
