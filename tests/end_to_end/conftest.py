@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,9 +14,9 @@ import pytest
 from muskox import Job, Muskox, ResultUnavailable
 from muskox.core.events import Completed, Failed
 from muskox.core.job import SETTLED
+from tests import processes
 from tests.stores import SHARED
 
-ROOT = Path(__file__).parent.parent.parent
 LIMIT = 40.0
 
 MAIN = {name: made for name, made in SHARED.items() if name in {"sqlite", "postgres", "redis"}}
@@ -27,7 +26,7 @@ MAIN = {name: made for name, made in SHARED.items() if name in {"sqlite", "postg
 class Process:
     """One worker process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(self, process: processes.Process, log: Path) -> None:
         self.process = process
         self.pid = process.pid
         self._log = log
@@ -76,14 +75,10 @@ class Yard:
     ) -> Process:
         log = self.folder / f"said-{len(self.processes)}"
         with log.open("wb") as file:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "tests.end_to_end.program", url or self.url, str(self.path)),
-                *(str(lease), str(shutdown_timeout), str(concurrency), gate),
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])},
-                stdout=file,
-                stderr=file,
-                start_new_session=True,
+            process = await processes.forked(
+                *("tests.end_to_end.program", url or self.url, self.path, lease, shutdown_timeout, concurrency, gate),
+                output=file.fileno(),
+                session=True,
             )
         self.processes.append(Process(process, log))
         return self.processes[-1]
