@@ -17,7 +17,7 @@ from muskox.apps.media.errors import Reason, reason_in
 from muskox.apps.media.limits import VideoLimits
 from muskox.apps.media.video.processor import Videos
 from muskox.apps.media.video.tools import Tools
-from tests.apps.media.video.conftest import PREVIEW, TRANSCODE, Film, encoders_in, pattern, rig
+from tests.apps.media.video.conftest import PREVIEW, SETTLED, TRANSCODE, Film, encoders_in, pattern, rig
 from tests.processes import gone as is_gone
 from tests.processes import started, until
 
@@ -266,8 +266,12 @@ async def test_mission_d02_a_video_has_two_attempts_of_an_hour_and_tells_where_i
     async with rig(tmp_path, tools, encoder=AT_PLAY_SPEED) as built:
         job = await built.add(clip, [*TRANSCODE, *PREVIEW], attempts=None, backoff=None)
         told = await built.until(job, lambda found: percent(found) >= 10)
-        done = await built.ended(job, "completed")
+        seen: list[Job] = []
+        done = await built.until(job, lambda found: seen.append(found) or found.state in SETTLED)
 
+    assert done.state == "completed", done.failure
+    shares = [percent(job) for job in seen]
+    assert shares == sorted(shares)
     assert told.progress["step"] == "transcode"
     assert told.progress["speed"] > 0
     assert {"video", "poster", "preview", "storyboard"} <= set(done.result)

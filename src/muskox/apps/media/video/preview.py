@@ -46,7 +46,7 @@ async def _poster(work: Work, options: Preview) -> None:
         return await work.skip(_looking(work))
     out = work.task.desk.path(name)
     size = fits(work.source.video.upright, options.poster_width, 8192)
-    await work.step("poster", poster(work.source, options, out), weight=_looking(work), duration=None)
+    await work.step("poster", poster(work.source, options, out), weight=_looking(work), duration=0)
     if not out.exists():
         # All of it is black, or white: then that is what it looks like.
         await work.studio.run(poster(work.source, options, out, any_frame=True))
@@ -78,7 +78,7 @@ async def _storyboard(work: Work, duration: float) -> None:
         return await work.skip(_looking(work))
     plan = storyboard(work.source.video, duration)
     out, text = work.task.desk.path(picture), work.task.desk.path(cues)
-    await work.step("storyboard", sheet(work.source, plan, out), weight=_looking(work), duration=None)
+    await work.step("storyboard", sheet(work.source, plan, out), weight=_looking(work), duration=0)
     await work.telling.verifying()
     size = (plan.columns * plan.width, plan.rows * plan.height)
     await asyncio.to_thread(check_picture, out, size)

@@ -46,7 +46,10 @@ class Telling:
         await self._mark(VERIFYING, always=False)
 
     async def begin(self, step: str, weight: float, duration: float | None) -> None:
-        """Begin a part whose output will last `duration` seconds; None where nothing is heard of it meanwhile."""
+        """Begin a part whose output will last `duration` seconds; None where nobody knows.
+
+        0 is for a part in whose midst there is nothing to tell.
+        """
         self._step, self._weight, self._duration = step, weight, duration
         await self._move(0.0, None)
 

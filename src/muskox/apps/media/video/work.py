@@ -36,7 +36,7 @@ class Work:
 
     async def skip(self, weight: float) -> None:
         """Count as done what an earlier attempt has kept."""
-        await self.telling.begin("kept", weight, None)
+        await self.telling.begin("kept", weight, 0)
         await self.telling.end()
 
 
