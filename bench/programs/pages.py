@@ -78,16 +78,22 @@ async def ask(url: str, samples: int) -> dict[str, dict[str, float]]:
 
 async def watch(url: str, watchers: int, seconds: float) -> dict[str, int]:
     """Keep so many pages open, each with both of its streams, and count what they are told."""
-    told = 0
-    async with Muskox(url) as ox, _served(ox) as base, httpx.AsyncClient(base_url=base, timeout=None) as http:
+    paths = ["/api/live", "/api/events?queue=bench"] * watchers
+    told, opened = 0, 0
+    limits = httpx.Limits(max_connections=None)
+    async with (
+        Muskox(url) as ox, _served(ox) as base,
+        httpx.AsyncClient(base_url=base, timeout=None, limits=limits) as http,
+    ):  # fmt: skip
 
         async def follow(path: str) -> None:
-            nonlocal told
+            nonlocal told, opened
             async with http.stream("GET", path) as stream:
+                opened += 1
+                if opened == len(paths):
+                    print("watching", flush=True)  # whoever has started us may begin
                 async for line in stream.aiter_lines():
                     told += line.startswith("event:")
 
-        print("watching", flush=True)  # whoever has started us may begin
-        paths = ["/api/live", "/api/events?queue=bench"] * watchers
         await asyncio.wait([asyncio.create_task(follow(path)) for path in paths], timeout=seconds)
     return {"told": told}

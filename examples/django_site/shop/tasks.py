@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from django.contrib.auth.models import User
-from django_tasks import task  # in Django 6: from django.tasks import task
+
+try:
+    from django.tasks import task  # Django 6
+except ImportError:
+    from django_tasks import task
 
 
 @task(attempts=3, priority=10)
