@@ -292,3 +292,19 @@ async def test_age_counts_among_any_number_of_priorities(store, clock, claim):
     await store.add([NewJob(str(number), "files", "resize", priority=number) for number in range(1300)])
 
     assert "low" in await ids(claim(20))
+
+
+async def test_names_without_jobs_leave_the_others_what_is_theirs(store, clock, add, claim):
+    names = ("convert", "resize", "zip")
+    for name in names:
+        await add(name)
+    await store.settle([Complete(job.lease) for job in await claim(3)])
+    await add("resize", id="a")
+    want = Want("files", frozenset(names), {"convert": 5, "resize": 0, "zip": 5})
+
+    [job] = await store.claim([want], limit=9, worker="w", lease=30)
+
+    assert job.id == "a"
+    clock.advance(31)
+    await store.recover(limit=9)
+    assert await state(store, "a") is JobState.FAILED

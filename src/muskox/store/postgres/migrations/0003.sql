@@ -238,6 +238,13 @@ BEGIN
         JOIN muskox.lanes AS l ON l.queue = q.id AND (w.name IS NULL OR l.name = w.name)
         GROUP BY l.id, l.queue
     ) AS w;
+    IF cardinality(v_lanes) > 1 AND NOT v_held THEN
+        -- Mostly but one of them has jobs, which are claimed at half the cost of taking turns.
+        SELECT array_agg(w.lane ORDER BY w.place), array_agg(w.queue ORDER BY w.place), array_agg(w.stalls ORDER BY w.place)
+        INTO v_lanes, v_lane_queues, v_lane_stalls
+        FROM unnest(v_lanes, v_lane_queues, v_lane_stalls) WITH ORDINALITY AS w (lane, queue, stalls, place)
+        WHERE EXISTS (SELECT FROM muskox.jobs AS j WHERE j.lane = w.lane AND j.state = 0);
+    END IF;
     IF v_lanes IS NULL THEN
         RETURN;
     END IF;
