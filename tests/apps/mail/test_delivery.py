@@ -442,3 +442,46 @@ def header_of(mail: bytes, name: bytes) -> bytes:
 def test_every_kind_has_its_place():
     assert {kind.queue for kind in KINDS.values()} == {"mail", "mail-high", "mail-bulk"}
     assert KINDS["password_reset"].priority > KINDS["welcome"].priority > KINDS["newsletter"].priority
+
+
+# --- what is learned of mailboxes ---
+
+
+async def test_case_e07_a_mailbox_that_is_gone_is_written_to_no_more(tmp_path):
+    async with sink() as server, post(tmp_path, port=server.port) as built:
+        server.answers(RCPT="550 5.1.1 no such user")
+        await built.ended(await built.asend())
+        connections = server.connections
+
+        again = await built.ended(await built.asend(kind="password_reset"))
+
+        assert (again.state, again.reason, again.attempts) == ("suppressed", "prior_bounce", 0)
+        assert server.connections == connections
+
+
+async def test_case_e08_a_refusal_for_policy_says_nothing_of_the_mailbox(tmp_path):
+    async with sink() as server, post(tmp_path, port=server.port) as built:
+        server.answers(RCPT="550 5.7.1 blocked")
+
+        first, second = [await built.ended(await built.asend()) for _ in range(2)]
+
+        assert {(message.state, message.reason) for message in (first, second)} == {("bounced", "policy")}
+
+
+async def test_case_e09_a_mailbox_that_was_full_three_times_has_a_month_of_rest(tmp_path):
+    world = FakeWorld()
+    async with sink() as server, post(tmp_path, port=server.port, worker=False, world=world) as built:
+        server.answers(RCPT="552 5.2.2 full")
+        reasons = []
+        for _ in range(4):
+            id = built.send()
+            await run_jobs(built.ox)
+            reasons.append((built.message(id).state, built.message(id).reason))
+            world.advance(4 * 86_400)
+
+        assert reasons == [("bounced", "mailbox_full")] * 3 + [("suppressed", "prior_bounce")]
+        world.advance(30 * 86_400)
+        server.script = lambda _step, _line: None
+        id = built.send()
+        await run_jobs(built.ox)
+        assert built.message(id).state == "sent"
