@@ -38,6 +38,7 @@ from muskox.core.errors import (
 from muskox.core.events import Event, JobEvent
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.flows import FlowKind, FlowRecord, FlowState, OnFailure, Parent, Parents
+from muskox.core.history import Cell, Durations, History
 from muskox.core.job import Job, JobState, NewJob, Options, Retention
 from muskox.core.kept import Entry
 from muskox.core.limits import UNLIMITED, KeyLimits, Limits, Rate
@@ -62,12 +63,14 @@ __all__ = [
     "AppQueue",
     "Batch",
     "BoundProcessor",
+    "Cell",
     "Check",
     "Cron",
     "DataError",
     "DeclarationError",
     "Dedup",
     "Duplicate",
+    "Durations",
     "Entry",
     "Event",
     "Every",
@@ -86,6 +89,7 @@ __all__ = [
     "Flows",
     "Found",
     "FoundFlows",
+    "History",
     "InFlow",
     "Job",
     "JobCancelled",

@@ -23,6 +23,7 @@ from muskox.explaining import Explanation, explain_anywhere
 from muskox.filling import PATIENCE, add_patiently
 from muskox.limiting import LimitOptions, read_limits
 from muskox.moving import ENDED, UNENDED, Moved, move
+from muskox.past import Past
 from muskox.processors import AppQueue, Processor, include
 from muskox.running import Running
 from muskox.runtime.registry import Listener, Registry
@@ -40,7 +41,7 @@ L = TypeVar("L", bound=Listener)
 S = TypeVar("S")
 
 
-class Muskox(Running):
+class Muskox(Running, Past):
     """A program's jobs: its queues, processors, schedules, listeners and workers, on one store.
 
     `url` says where the jobs are kept; without it `MUSKOX_URL` from the environment or `.env`, else
@@ -285,6 +286,7 @@ class SyncMuskox(Blocking[Muskox]):
         return SyncBatch(self.inner.batch(id, completed=completed, settled=settled), self.bridge)
 
     counts = blocking(Muskox.counts)
+    history = blocking(Muskox.history)
     explain = blocking(Muskox.explain)
     workers = blocking(Muskox.workers)
     examine = blocking(Muskox.examine)

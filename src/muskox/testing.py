@@ -216,7 +216,9 @@ class _Inline:
         teller = Teller(store, ox.data_limit, self._wake)
         attempt = Attempt(teller, self._threads, self._children, ox.data_limit)
         deadlines = Deadlines(world, self._runs.abandon, self._wake)
-        self._slots = Slots(world, 1, attempt, begun=deadlines.watch, ended=self._run_ended)
+        self._slots = Slots(
+            world, 1, attempt, begun=deadlines.watch, ended=self._run_ended, took=self._runs.figures.ran
+        )
         self._settler = Settler(store, teller, self._settled)
         self._settling, self._timing = (Loop(duty, world, self._failed) for duty in (self._settler, deadlines))
         # Listeners are told from the store's log and not by the runs, so that they hear everything in one order.

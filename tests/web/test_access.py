@@ -23,7 +23,8 @@ MATRIX = {
         "GET /api/queues/{queue}/jobs", "GET /api/search", "GET /api/queues/{queue}/jobs/{id:path}",
         "GET /api/operations", "GET /api/operations/{id}", "GET /api/schedules", "GET /api/schedules/{name:path}",
         "GET /api/upcoming", "GET /api/events", "GET /api/live",
-        "GET /metrics", "GET /api/queues/{queue}/limits", "GET /api/queues/{queue}/keys",
+        "GET /metrics", "GET /api/metrics/history",
+        "GET /autoscale", "GET /api/queues/{queue}/limits", "GET /api/queues/{queue}/keys",
         "GET /api/queues/{queue}/keys/{key:path}", "GET /api/flows", "GET /api/flows/{id:path}",
     },
     "operate": {

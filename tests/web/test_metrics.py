@@ -26,7 +26,7 @@ async def test_metrics_are_given_in_prometheus_own_format(anywhere: Dashboard):
     assert 'muskox_jobs_completed_total{name="welcome",queue="email"} 1.0' in lines
     assert 'muskox_jobs_failed_total{name="welcome",queue="email"} 1.0' in lines
     assert 'muskox_jobs{queue="email",state="failed"} 1.0' in lines
-    assert 'muskox_run_seconds_bucket{le="+Inf",queue="email"} 2.0' in lines
+    assert 'muskox_run_seconds_bucket{le="+Inf",name="welcome",queue="email"} 2.0' in lines
 
 
 async def test_without_their_library_the_dashboard_says_what_is_missing(board: Dashboard):

@@ -75,10 +75,10 @@ class Tally:
         self._active: OrderedDict[tuple[str, str], int] = OrderedDict()
         self.totals: dict[tuple[str, str, str], int] = {}
         """How often, by kind, queue and job name."""
-        self.waits: dict[str, Times] = {}
-        """From waiting to active, by queue."""
-        self.runs: dict[str, Times] = {}
-        """From active to the end of the run, by queue."""
+        self.waits: dict[tuple[str, str], Times] = {}
+        """From waiting to active, by queue and job name."""
+        self.runs: dict[tuple[str, str], Times] = {}
+        """From active to the end of the run, by queue and job name."""
         self.missed = 0
         """Events that were not read."""
 
@@ -87,18 +87,19 @@ class Tally:
         if not isinstance(event, JobEvent):
             return
         queue = self._queues(event.queue)
+        whose = queue, self._names(event.name, queue)
         if event.kind in KINDS:
-            key = (event.kind, queue, self._names(event.name, queue))
+            key = (event.kind, *whose)
             self.totals[key] = self.totals.get(key, 0) + 1
         job = (event.queue, event.job_id)
         match event:
             case events.Waiting():
                 _put(self._waiting, job, event.at_us)
             case events.Active():
-                _measure(self.waits, queue, self._waiting.pop(job, None), event.at_us)
+                _measure(self.waits, whose, self._waiting.pop(job, None), event.at_us)
                 _put(self._active, job, event.at_us)
             case events.Completed() | events.Failed() | events.Retrying():
-                _measure(self.runs, queue, self._active.pop(job, None), event.at_us)
+                _measure(self.runs, whose, self._active.pop(job, None), event.at_us)
             case events.Stalled() | events.Released() | events.Cancelled() | events.Removed():
                 self._waiting.pop(job, None)
                 self._active.pop(job, None)
@@ -110,9 +111,9 @@ class Tally:
         self.missed += number
 
 
-def _measure(where: dict[str, Times], queue: str, since: int | None, at_us: int) -> None:
+def _measure(where: dict[tuple[str, str], Times], whose: tuple[str, str], since: int | None, at_us: int) -> None:
     if since is not None:
-        where.setdefault(queue, Times()).add(max(0, at_us - since) / 1e6)
+        where.setdefault(whose, Times()).add(max(0, at_us - since) / 1e6)
 
 
 def _put(where: OrderedDict[tuple[str, str], int], job: tuple[str, str], at_us: int) -> None:

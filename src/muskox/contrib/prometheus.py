@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -25,13 +25,16 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from muskox import Event, JobState, Muskox, MuskoxError, QueueCounts, WorkerRecord, events
-from muskox.contrib._tally import BUCKETS, KINDS, Bounded, Tally
+from muskox.contrib._tally import BUCKETS, KINDS, Bounded, Tally, Times
 
 __all__ = ["CONTENT_TYPE_LATEST", "Metrics"]
 
 log = logging.getLogger("muskox.metrics")
 
 _REST = 5.0
+_BY_NAME = ["queue", "name"]
+
+T = TypeVar("T")
 
 
 class Metrics(Collector):
@@ -46,6 +49,7 @@ class Metrics(Collector):
         self._ox = ox
         self._queues = Bounded(most_queues)
         self._tally = Tally(self._queues, Bounded(most_names))
+        self._answers: dict[tuple[str, ...], Times] = {}
         self._following: Any = None
 
     @property
@@ -56,12 +60,12 @@ class Metrics(Collector):
     async def text(self) -> bytes:
         """All metrics in Prometheus' text format, whose media type is `CONTENT_TYPE_LATEST`."""
         registry = CollectorRegistry()
-        registry.register(_Read(self._families(await self._ox.counts(), await self._ox.workers())))
+        registry.register(_Read(await self._read()))
         return generate_latest(registry)
 
     def collect(self) -> Iterable[Family]:
         """Read the figures for a registry, in a thread that may wait: the one of `start_http_server`, not a loop's."""
-        return self._families(self._ox.sync.counts(), self._ox.sync.workers())
+        return self._ox.sync.bridge.run(self._read())
 
     def describe(self) -> Iterable[Family]:
         """Nothing: a registry that takes it in need not ask the store."""
@@ -97,8 +101,29 @@ class Metrics(Collector):
         else:
             self.tally.take(event)
 
-    def _families(self, counts: Sequence[QueueCounts], workers: Sequence[WorkerRecord]) -> list[Family]:
-        return [*_of_queues(counts, self._queues), *_of_workers(workers), *_of_events(self.tally)]
+    async def _read(self) -> list[Family]:
+        counts = await self._asked("counts", self._ox.counts())
+        workers = await self._asked("workers", self._ox.workers())
+        store = await self._ox.store()
+        due = await self._asked("schedules", store.schedules(due=True, limit=1000))
+        late = [(due.now_us - kept.next_us) / 1e6 for kept in due.kept if kept.next_us is not None]
+        return [
+            *_of_queues(counts, self._queues),
+            *_of_workers(workers),
+            GaugeMetricFamily(
+                "muskox_schedule_lag_seconds", "How long ago the moment was that a schedule is late for.",
+                value=max(late, default=0.0),
+            ),
+            *_of_events(self.tally),
+            _histogram("muskox_store_seconds", "How long the store took to answer.", self._answers, ["verb"]),
+        ]  # fmt: skip
+
+    async def _asked(self, verb: str, answer: Awaitable[T]) -> T:
+        """Await an answer of the store and count how long it took."""
+        begun = self._ox.world.monotonic()
+        found = await answer
+        self._answers.setdefault((verb,), Times()).add(self._ox.world.monotonic() - begun)
+        return found
 
 
 class _Read(Collector):
@@ -150,8 +175,10 @@ def _of_events(tally: Tally) -> list[Family]:
             if its == kind:
                 counter.add_metric([queue, job], number)
         families.append(counter)
-    families.append(_histogram("muskox_run_seconds", "How long runs took that ended.", tally.runs))
-    families.append(_histogram("muskox_start_seconds", "How long jobs waited until they started.", tally.waits))
+    families.append(_histogram("muskox_run_seconds", "How long runs took that ended.", tally.runs, _BY_NAME))
+    families.append(
+        _histogram("muskox_start_seconds", "How long jobs waited until they started.", tally.waits, _BY_NAME)
+    )
     families.append(
         CounterMetricFamily("muskox_missed_events", "Events that were not read and are not counted.", tally.missed)
     )
@@ -165,9 +192,9 @@ def _gauge(name: str, text: str, values: dict[str, Any]) -> Family:
     return family
 
 
-def _histogram(name: str, text: str, found: dict[str, Any]) -> Family:
-    family = HistogramMetricFamily(name, text, labels=["queue"])
+def _histogram(name: str, text: str, found: Mapping[Any, Times], labels: list[str]) -> Family:
+    family = HistogramMetricFamily(name, text, labels=labels)
     bounds = [*(f"{bound:g}" for bound in BUCKETS), "+Inf"]
-    for queue, times in found.items():
-        family.add_metric([queue], list(zip(bounds, times.upto(), strict=True)), times.sum)
+    for values, times in found.items():
+        family.add_metric(list(values), list(zip(bounds, times.upto(), strict=True)), times.sum)
     return family

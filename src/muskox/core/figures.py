@@ -23,7 +23,8 @@ class QueueCounts(msgspec.Struct, frozen=True):
     """How many jobs of a queue are in each state; every state has its figure.
 
     `held` are those among the waiting whose name no live worker can run.
-    `oldest_waiting` is the age in seconds of the job that has waited longest, None when none waits.
+    `oldest_waiting` is the age in seconds of the job that has waited longest, None when none waits. `added` is how
+    many jobs were ever added, those that are gone included.
     """
 
     queue: str
@@ -32,6 +33,7 @@ class QueueCounts(msgspec.Struct, frozen=True):
     names: list[NameCount]
     held: int = 0
     oldest_waiting: float | None = None
+    added: int = 0
 
     @property
     def total(self) -> int:

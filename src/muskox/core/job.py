@@ -196,7 +196,8 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     microseconds since 1970 by the store's clock; the properties without the
     suffix give them as moments. `data`, `result` and `progress` are decoded
     from their JSON text each time they are asked for. `flow` is the id of the
-    flow or batch that it is in; not known of a job that a claim gave.
+    flow or batch that it is in; not known of a job that a claim gave. `arrival_us` is since when it
+    had waited when it was claimed; told of some jobs of a claim at least, and only by that.
     """
 
     id: str
@@ -222,6 +223,7 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     steps_text: str | None = None
     key: str | None = None
     flow: str | None = None
+    arrival_us: int | None = None
 
     @property
     def data(self) -> Any:
@@ -266,6 +268,13 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     def ended_at(self) -> datetime | None:
         """When the job was completed, failed or cancelled."""
         return None if self.ended_us is None else moment(self.ended_us)
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds that it had waited when it was claimed, where its arrival is known."""
+        if self.arrival_us is None or self.started_us is None:
+            return None
+        return max(0, self.started_us - self.arrival_us) / 1e6
 
     @property
     def settled(self) -> bool:

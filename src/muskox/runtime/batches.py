@@ -56,7 +56,7 @@ def batch_of(runs: Sequence[Run], since: float, left: Callable[[], None] | None 
     rules = msgspec.structs.replace(first.rules, timeout=min(timeouts, default=None))
     return Batch(
         first.job, first.lease, first.declaration, rules, since, first.until, runs=list(runs),
-        outcomes=[None] * len(runs), left=left,
+        outcomes=[None] * len(runs), left=left, weight=len(runs),
     )  # fmt: skip
 
 

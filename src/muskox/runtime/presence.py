@@ -1,4 +1,4 @@
-"""Says that a worker lives and what it can run, and reports jobs that no live worker can.
+"""Says that a worker lives and what it can run, reports jobs that no live worker can, and adds to the past's figures.
 
 A worker's record is for people and for that report; no lease depends on it.
 """
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from muskox.core.events import Held
 from muskox.core.job import JobState
+from muskox.runtime.figures import Figures, sample_of
 from muskox.store.protocol import QueueCounts, Store, Want, WorkerRecord
 
 __all__ = ["Presence"]
@@ -20,12 +21,15 @@ BEAT = 5.0
 
 
 class Presence:
-    """A duty: a beat, then a look for held jobs. Each held name is reported once per outbreak."""
+    """A duty: a beat, then a look at all figures. Each held name is reported once per outbreak."""
 
-    def __init__(self, store: Store, record: Callable[[], WorkerRecord], hear: Callable[[Held], None]) -> None:
+    def __init__(
+        self, store: Store, record: Callable[[], WorkerRecord], hear: Callable[[Held], None], figures: Figures
+    ) -> None:
         self._store = store
         self._record = record
         self._hear = hear
+        self._figures = figures
         self._reported: set[tuple[str, str]] = set()
         self._left = False
 
@@ -33,12 +37,17 @@ class Presence:
         if self._left:
             return BEAT
         await self._store.beat(self._record())
-        await self._report(await self._store.counts())
+        counts = await self._store.counts()
+        await self._report(counts)
+        # Without an answer these are lost: it is better to count too little than the same work twice.
+        await self._store.record(self._figures.take(), [sample_of(one) for one in counts])
         return BEAT
 
     async def leave(self) -> None:
         """Say good-bye."""
         self._left = True
+        if sums := self._figures.take():
+            await self._store.record(sums)
         await self._store.beat(self._record(), gone=True)
 
     async def _report(self, counts: Sequence[QueueCounts]) -> None:

@@ -32,7 +32,8 @@ class Run(msgspec.Struct, gc=False, eq=False):
     `since` is when it was asked for and `until` when its lease is over if it cannot be renewed, both by the
     monotonic clock. `halt` ends the call in progress; it is None while there is none, so that a run is never
     part of a cycle that lasts. `over` is set when the run has ended, written or not, `done`
-    when it has completed its job in a transaction of its own.
+    when it has completed its job in a transaction of its own. How long the call takes is measured where
+    `weight` says for how many runs it stands.
     """
 
     job: Job
@@ -45,6 +46,7 @@ class Run(msgspec.Struct, gc=False, eq=False):
     halt: Callable[[], object] | None = None
     over: bool = False
     done: Returned | None = None
+    weight: int = 0
 
     def told_to_stop(self) -> bool:
         """Whether the run was told to stop, for whatever reason."""

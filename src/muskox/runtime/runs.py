@@ -18,6 +18,7 @@ from muskox.core.life import Interrupted, Outcome, Returned, Rules, Settlement, 
 from muskox.core.seam import World
 from muskox.runtime.batches import Batch, Gathering, batch_of
 from muskox.runtime.deadlines import Deadlines
+from muskox.runtime.figures import Figures
 from muskox.runtime.listeners import Hearing
 from muskox.runtime.registry import Declaration, Registry
 from muskox.runtime.run import Run, Stop, stopped
@@ -49,6 +50,7 @@ class Runs:
         self._registry = registry
         self._lease = lease
         self._some_ended = some_ended
+        self.figures = Figures(registry.find)
         self._ended = 0
         self._loop = asyncio.get_running_loop()
         self._held: dict[int, Run] = {}
@@ -78,6 +80,7 @@ class Runs:
         runs = [run for job in jobs if (run := self._take(job, since)) is not None]
         for run in runs:
             self._held[run.lease.token] = run
+        self.figures.arrived(runs)
         if self._registry.heard():
             self.hearing.hear_active(jobs)
         late = [run for run in runs if run.rules.expires_in is not None and self._expire(run)]
@@ -183,6 +186,9 @@ class Runs:
     def settled(self, batch: Sequence[Settlement], lost: set[int]) -> None:
         """Let go of runs whose settlement is written, and tell listeners."""
         heard = bool(self._registry.heard())
+        # Jobs of one processor mostly come together, and are counted together.
+        of: Declaration | None = None
+        number = 0
         for settlement in batch:
             lease = settlement.lease
             run = self._held.pop(lease.token, None)
@@ -191,14 +197,28 @@ class Runs:
                     "job %s was no longer ours when attempt %d ended: nothing was written", lease.job_id, lease.attempt
                 )
                 continue
-            if type(settlement) is life.Fail:
-                log.info(
-                    "job %s named %s in queue %s failed at attempt %d: %s",
-                    lease.job_id, lease.name, lease.queue, lease.attempt, settlement.failure.type,
-                )  # fmt: skip
+            if type(settlement) is not life.Complete:
+                self._count_other(settlement, run)
+            elif run is not None:
+                if run.declaration is not of:
+                    self.figures.completed(of, number)
+                    of, number = run.declaration, 0
+                number += 1
             if heard:
                 self.hearing.hear_settled(settlement, run.job.stalls if run is not None else 0)
+        self.figures.completed(of, number)
         self.teller.forget(one.lease for one in batch)
+
+    def _count_other(self, settlement: Settlement, run: Run | None) -> None:
+        """Count what did not complete its job, and log what failed for good."""
+        if run is not None:
+            self.figures.ended(run.declaration, settlement)
+        if type(settlement) is life.Fail:
+            lease = settlement.lease
+            log.info(
+                "job %s named %s in queue %s failed at attempt %d: %s",
+                lease.job_id, lease.name, lease.queue, lease.attempt, settlement.failure.type,
+            )  # fmt: skip
 
     def _forget(self, lease: Lease) -> None:
         self._held.pop(lease.token, None)
@@ -236,6 +256,7 @@ class Runs:
 
     def recovered(self, found: Sequence[Recovered]) -> None:
         """Tell of jobs that were taken back."""
+        self.figures.recovered(found)
         # One line for all: a worker that was killed leaves as many as it had slots.
         first = found[0].job
         log.warning("%d jobs had stalled, among them %s named %s", len(found), first.id, first.name)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator
 from math import inf
 from typing import Any
 
-from muskox.core.life import Outcome
+from muskox.core.life import Interrupted, Outcome
 from muskox.core.seam import World
 from muskox.runtime.attempt import Attempt
 from muskox.runtime.run import Run, stopped
@@ -25,7 +25,8 @@ __all__ = ["Slots"]
 class Slots:
     """`size` runs at once.
 
-    In the loop, `begun` is called with each run that has a timeout, and `ended` with each run and its outcome.
+    In the loop, `begun` is called with each run that has a timeout, `took` with each that is measured and its
+    seconds, and `ended` with each run and its outcome.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Slots:
         *,
         begun: Callable[[Run], None],
         ended: Callable[[Run, Outcome], None],
+        took: Callable[[Run, float], None],
     ) -> None:
         self.size = size
         self.waiting: deque[Run] = deque()
@@ -44,6 +46,8 @@ class Slots:
         self.attempt = attempt
         self.begun = begun
         self.ended = ended
+        self.took = took
+        self.clock = world.monotonic
         self._world = world
         self._resting: deque[asyncio.Future[None]] = deque()
         self.waking = False
@@ -130,13 +134,20 @@ class _Slot:
                 slots.wake_one()
             self.run = run
             slots.running += 1
-            self._hand_over(run, await self._perform(run))
+            self._hand_over(run, await (self._measure(run) if run.weight else self._perform(run)))
 
     def _hand_over(self, run: Run, outcome: Outcome) -> None:
         if not self.abandoned:
             self.run = None
             self._slots.running -= 1
             self._slots.ended(run, outcome)
+
+    async def _measure(self, run: Run) -> Outcome:
+        begun = self._slots.clock()
+        outcome = await self._perform(run)
+        if not isinstance(outcome, Interrupted):
+            self._slots.took(run, self._slots.clock() - begun)
+        return outcome
 
     async def _perform(self, run: Run) -> Outcome:
         if run.told_to_stop():

@@ -163,13 +163,20 @@ class Worker:
         teller = Teller(store, settings.data_limit, self._wake_settler)
         attempt = Attempt(teller, threads=self._threads, children=self._children, data_limit=settings.data_limit)
         deadlines = Deadlines(world, runs.abandon, self._wake_timer)
-        self._slots = Slots(world, settings.concurrency, attempt, begun=deadlines.watch, ended=runs.ended)
+        self._slots = Slots(
+            world,
+            settings.concurrency,
+            attempt,
+            begun=deadlines.watch,
+            ended=runs.ended,
+            took=runs.figures.ran,
+        )
         self._settler = Settler(store, teller, self._settled)
         runs.join(self._slots, self._settler, deadlines, teller, self._hearing)
         queues = [want.queue for want in self.wants]
         self._claimer = self._claimer_of(self._registry.single_wants(queues), settings.concurrency, runs.load)
         self._lookout = Lookout(store, world, queues, poll=settings.poll, retry=self._look_again)
-        self._presence = Presence(store, self._record, self._hearing.hear)
+        self._presence = Presence(store, self._record, self._hearing.hear, runs.figures)
         self._keeper = LeaseKeeper(self._store_here, world, lease=settings.lease, held=runs.held, lost=runs.lost)
         self._settling = self._loop(self._settler)
         self._timing = self._loop(deadlines)

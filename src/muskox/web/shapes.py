@@ -81,6 +81,31 @@ class OverviewShape(BaseModel):
     attention: list[Attention]
 
 
+class PastTotals(BaseModel):
+    """What a queue, or a job name in it, did in a span."""
+
+    queue: str
+    name: str = Field(description="empty for the whole queue")
+    added: int
+    completed: int
+    failed: int
+    retried: int
+    stalled: int
+    oldest: float = Field(description="seconds that a job had waited at the worst")
+    times: dict[str, float | None] = Field(description="seconds: wait_p50, wait_p95, wait_p99, run_p50 …")
+
+
+class PastShape(BaseModel):
+    """Figures over time: one value for each step, null where nobody looked or nothing ran."""
+
+    begin: int = Field(description="seconds since 1970 at which the first step begins")
+    step: int = Field(description="seconds of a step")
+    series: dict[str, list[float | None]] = Field(
+        description="added, completed, failed, retried, stalled; waiting and oldest; wait_p50 … run_p99 in seconds"
+    )
+    totals: list[PastTotals]
+
+
 class FailureShape(BaseModel):
     """Why a run failed."""
 

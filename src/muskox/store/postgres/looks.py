@@ -229,10 +229,11 @@ def _runnable(live: list[WorkerRecord]) -> dict[str, set[str | None]]:
 
 def _count(queue: str, lanes: list[Row], runnable: set[str | None]) -> QueueCounts:
     totals = dict.fromkeys(STATE, 0)
-    names, held, oldest = [], 0, None
-    for _, _, name, *figures, age in lanes:
+    names, held, oldest, ever = [], 0, None, 0
+    for _, _, name, *figures, added, age in lanes:
         if name is None:
             continue
+        ever += int(added)
         states = dict(zip(STATE, map(int, figures), strict=True))
         names.append(NameCount(name, states))
         for state, figure in states.items():
@@ -241,4 +242,4 @@ def _count(queue: str, lanes: list[Row], runnable: set[str | None]) -> QueueCoun
             held += 0 if runnable & {name, None} else waiting
             oldest = age if oldest is None or (age is not None and age > oldest) else oldest
     since = None if oldest is None else max(0.0, oldest / 1e6)
-    return QueueCounts(queue, bool(lanes and lanes[0][1]), totals, names, held, since)
+    return QueueCounts(queue, bool(lanes and lanes[0][1]), totals, names, held, since, ever)

@@ -91,12 +91,13 @@ def pure(text: str) -> str:
 def claimed(row: tuple[Any, ...], queue: str, name: str, worker: str) -> Job:
     """The job in a row of `claim`."""
     (_, _, _, where, token, rank, attempt, attempts, stalls, releases, at, started, id, options, data, progress, tied,
-     key) = row  # fmt: skip
+     key, arrival) = row  # fmt: skip
     said = NO_OPTIONS if options is None else _read_options(options)
     return Job(
         id, queue, name, JobState.ACTIVE, -rank, data, attempt, attempts, stalls, releases, said,
         at, None, started, None, progress, None, None, worker,
         Lease(queue, id, token, name, attempt, place(where), tied is True or is_awaited(said)), None, key,
+        None, arrival,
     )  # fmt: skip
 
 

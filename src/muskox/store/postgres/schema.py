@@ -33,7 +33,7 @@ TRIES = 3
 _PACKAGE = "muskox.store.postgres"
 _STATEMENTS = {
     name: body
-    for file in ("statements.sql", "schedules.sql", "limits.sql", "flows.sql")
+    for file in ("statements.sql", "schedules.sql", "limits.sql", "flows.sql", "history.sql")
     for name, body in statements(_PACKAGE, file).items()
 }
 _FILES = {

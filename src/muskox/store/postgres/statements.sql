@@ -276,18 +276,18 @@ LIMIT %s;
 -- had a job: they are left out, and so is a queue that has no others.
 (
     SELECT q.name, q.paused, c.name, c.waiting, c.delayed, c.blocked, c.active, c.completed, c.failed, c.cancelled,
-           CASE WHEN c.waiting > 0 THEN now.now - (SELECT min(o.arrival) FROM muskox.oldest(c.lane) AS o) END,
+           c.added, CASE WHEN c.waiting > 0 THEN now.now - (SELECT min(o.arrival) FROM muskox.oldest(c.lane) AS o) END,
            NULL::text
     FROM muskox.moment(%s) AS now (now)
     CROSS JOIN muskox.queues AS q
     LEFT JOIN (muskox.lanes AS l JOIN muskox.counted AS f ON f.lane = l.id)
-           AS c (id, queue, name, label, lane, waiting, delayed, blocked, active, completed, failed, cancelled)
+           AS c (id, queue, name, label, lane, waiting, delayed, blocked, active, completed, failed, cancelled, added)
            ON c.queue = q.id
     WHERE c.lane IS NOT NULL OR q.paused OR NOT EXISTS (SELECT FROM muskox.lanes AS l WHERE l.queue = q.id)
     ORDER BY q.id, c.lane
 )
 UNION ALL
-SELECT NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL, w.record
+SELECT NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, NULL, w.record
 FROM muskox.workers AS w, muskox.moment(%s) AS now (now)
 WHERE w.at >= now.now - %s;
 

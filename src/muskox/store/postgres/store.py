@@ -23,6 +23,7 @@ from muskox.store.postgres.adding import Lane
 from muskox.store.postgres.bells import EVENTS
 from muskox.store.postgres.claiming import Claiming
 from muskox.store.postgres.flowing import Flowing
+from muskox.store.postgres.history import Past
 from muskox.store.postgres.limiting import Limiting
 from muskox.store.postgres.location import Location, parse
 from muskox.store.postgres.looks import Looks
@@ -55,7 +56,7 @@ def connect(url: str, world: World) -> PostgresStore:
     return PostgresStore(parse(url), world)
 
 
-class PostgresStore(Claiming, Flowing, Limiting, Scheduling, Inside):
+class PostgresStore(Claiming, Flowing, Limiting, Scheduling, Past, Inside):
     """A store in one schema of a database. Its connections belong to the event loop in which it was opened."""
 
     def __init__(self, location: Location, world: World) -> None:

@@ -12,6 +12,7 @@ expected absence is an answer: None, an empty list, a lease in `lost`.
 from __future__ import annotations
 
 from muskox.store.protocol.flows import FlowVerbs, FoundFlows
+from muskox.store.protocol.history import HistoryVerbs
 from muskox.store.protocol.limits import KeyState, LimitVerbs, QueueLimits
 from muskox.store.protocol.records import (
     Added,
@@ -53,6 +54,7 @@ __all__ = [
     "FlowVerbs",
     "Found",
     "FoundFlows",
+    "HistoryVerbs",
     "KeyState",
     "LimitVerbs",
     "LogLine",

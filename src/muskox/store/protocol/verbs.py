@@ -9,6 +9,7 @@ from muskox.core.events import Event
 from muskox.core.job import Job, JobState, Lease, NewJob, Retention
 from muskox.core.life import Settlement
 from muskox.store.protocol.flows import FlowVerbs
+from muskox.store.protocol.history import HistoryVerbs
 from muskox.store.protocol.limits import LimitVerbs
 from muskox.store.protocol.records import (
     Added,
@@ -31,7 +32,7 @@ from muskox.store.protocol.schedules import ScheduleVerbs
 __all__ = ["Store"]
 
 
-class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, Protocol):
+class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, HistoryVerbs, Protocol):
     """Keeps jobs and makes moves atomic. See the module for what holds of every verb."""
 
     traits: Traits

@@ -217,7 +217,7 @@ class _Queue:
         kept = {field.decode(): int(figure) for field, figure in told.items()}
         found = []
         by_state = {f"{_NUMBERS.index(letter.decode())}": state.value for letter, state in STATE.items()}
-        figures = {(by_state[field[0]], field[1:]): figure for field, figure in kept.items()}
+        figures = {(by_state[field[0]], field[1:]): figure for field, figure in kept.items() if field[0] in by_state}
         for state, name in figures.keys() | self._figures.keys():
             said, real = figures.get((state, name), 0), self._figures[state, name]
             if said != real:

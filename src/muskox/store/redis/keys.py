@@ -13,7 +13,7 @@ comes last, so no two things share a key.
     {p}:hints            channel the queue in which a job began to wait, or "!"
     {p}:events           stream  ids: offset of a record's last fact - number of its facts
     {p}:workers, :beats  hash, zset   records of workers, and when they last beat
-    {p}:tickets:WORKER   hash    the last claims of a worker; with a time to live, like no other key
+    {p}:tickets:WORKER   hash    the last claims of a worker; with a time to live
     {p}:jobs:Q           hash    id → record
     {p}:counts:Q         hash    number of a state and job name → how many
     {p}:open:Q           zset    lines that have something: priority:name by priority
@@ -46,6 +46,8 @@ comes last, so no two things share a key.
     {p}:schedules        hash    name → schedule
     {p}:schedule-names   zset    their names in order
     {p}:due              zset    names of those that are not paused by the next moment
+    {p}:sampled          hash    queue → how many jobs were ever added when the latest sample was taken, and "" → when
+    {p}:history:STEP:AT  hash    queue:name → what was counted in so many seconds from then on; with a time to live
     {p}:ledger:NAME      list    what became of the latest moments
 """
 

@@ -30,6 +30,9 @@ _BY_NUMBER = (
     JobState.CANCELLED,
 )  # fmt: skip
 
+_ADDED = ord("7")
+"""Begins the field that counts all jobs of a name that were ever added."""
+
 _record = msgspec.json.Decoder(WorkerRecord)
 
 
@@ -82,7 +85,11 @@ def _count(now: int, its: Sequence[Any], runnable: dict[str, set[str | None]]) -
     can_run = runnable.get(queue, set())
     totals = dict.fromkeys(_BY_NUMBER, 0)
     names: dict[str, dict[JobState, int]] = {}
+    added = 0
     for field, figure in zip(figures[::2], figures[1::2], strict=True):
+        if field[0] == _ADDED:
+            added += int(figure)
+            continue
         state, name = _BY_NUMBER[field[0] - 48], field[1:].decode()
         totals[state] += int(figure)
         names.setdefault(name, dict.fromkeys(_BY_NUMBER, 0))[state] = int(figure)
@@ -90,7 +97,7 @@ def _count(now: int, its: Sequence[Any], runnable: dict[str, set[str | None]]) -
     age = None
     if totals[JobState.WAITING] and arrivals:
         age = max(0.0, (now - min(map(int, arrivals))) / 1e6)
-    return QueueCounts(queue, paused, totals, [NameCount(*pair) for pair in sorted(names.items())], held, age)
+    return QueueCounts(queue, paused, totals, [NameCount(*pair) for pair in sorted(names.items())], held, age, added)
 
 
 def log_lines(kept: Sequence[bytes], first: int) -> list[LogLine]:

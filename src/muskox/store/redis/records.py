@@ -94,8 +94,8 @@ class Reader:
         self._queue = queue
         self._heads: dict[bytes, tuple[_Head, Options, int]] = {}
 
-    def job(self, id: str, record: bytes) -> Job:
-        """The job that a record tells of."""
+    def job(self, id: str, record: bytes, arrival: int | None = None) -> Job:
+        """The job that a record tells of; `arrival` is that of a job that was just claimed, where it is known."""
         head_ends = 15 + int.from_bytes(record[8:11], "big")
         data_begins = head_ends + int.from_bytes(record[11:15], "big")
         key, text = None, record[15:head_ends]
@@ -123,6 +123,7 @@ class Reader:
             head.started or None, head.ended or None, head.progress or None,
             result or None, read_failure(head.failure) if head.failure else None,
             head.worker if lease is not None else None, lease, head.steps or None, key, head.flow or None,
+            arrival,
         )  # fmt: skip
 
     def clear_at(self, record: bytes) -> int | None:

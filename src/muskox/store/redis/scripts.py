@@ -16,10 +16,10 @@ __all__ = ["NAMES", "Script", "script"]
 
 NAMES = (
     "add", "add+", "add_bounded", "add_once", "adopt", "annotate", "beat", "branch", "cancel", "cancel_flow", "claim",
-    "claim+", "clear", "close_flow", "counts", "events", "expire", "find", "fire", "flow_jobs", "flows", "grow", "hold",
-    "keys", "limit", "limit_key", "limits", "listen", "pack", "parents", "pause", "promote", "promote_due", "publish",
-    "put_schedules", "recover", "remove", "renew", "retry", "retry_flow", "schedules", "settle", "settle+", "standing",
-    "update",
+    "claim+", "clear", "close_flow", "counts", "events", "expire", "find", "fire", "flow_jobs", "flows", "grow",
+    "history", "hold", "keys", "limit", "limit_key", "limits", "listen", "pack", "parents", "pause", "promote",
+    "promote_due", "publish", "put_schedules", "record", "recover", "remove", "renew", "retry", "retry_flow",
+    "schedules", "settle", "settle+", "standing", "update",
 )  # fmt: skip
 """All steps there are."""
 

@@ -40,6 +40,7 @@ from muskox.store.protocol import (
 from muskox.store.redis import dedup, examining, looks, moving, schedules, settle
 from muskox.store.redis.audit import audit
 from muskox.store.redis.flows import FLOW_KEPT_US, FlowSteps
+from muskox.store.redis.history import HistorySteps
 from muskox.store.redis.hub import EVENTS, Hub
 from muskox.store.redis.ids import Seen, long, packable, short
 from muskox.store.redis.limits import LimitSteps
@@ -65,7 +66,7 @@ def connect(url: str, world: World) -> RedisStore:
     return RedisStore(parse(url), world)
 
 
-class RedisStore(LimitSteps, FlowSteps):
+class RedisStore(LimitSteps, FlowSteps, HistorySteps):
     """A store on a Redis or Valkey server. Belongs to the event loop in which it is opened."""
 
     traits = Traits(loop_bound=True, within=False)
@@ -137,7 +138,7 @@ class RedisStore(LimitSteps, FlowSteps):
             if answer is None:
                 self._limited.update(queues)
                 continue
-            more, places, found, wakes, any_limits = answer
+            more, places, found, wakes, any_limits, stamps = answer
             if not any_limits:
                 self._limited.clear()
             # Where nothing was found but what cancelled jobs left behind, there may be jobs beyond it.
@@ -147,11 +148,13 @@ class RedisStore(LimitSteps, FlowSteps):
             self._hub.armed(queues, mark)
             self._hub.wake_in(queues, dict(zip(wakes[::2], wakes[1::2], strict=True)))
         ids, records = self._seen.read(found[::2]), found[1::2]
+        arrivals: list[int | None] = [None] * len(ids)
+        for place, stamp in zip(stamps[::2], stamps[1::2], strict=True):
+            arrivals[place - 1] = int.from_bytes(stamp, "big")
         if not places:
-            read = Reader(queues[0]).job
-            return [read(id, record) for id, record in zip(ids, records, strict=True)]
+            return list(map(Reader(queues[0]).job, ids, records, arrivals))
         readers = [Reader(queue) for queue in queues]
-        return [readers[place - 1].job(id, record) for place, id, record in zip(places, ids, records, strict=True)]
+        return [readers[place - 1].job(*its) for place, *its in zip(places, ids, records, arrivals, strict=True)]
 
     async def settle(self, settlements: Sequence[Settlement], *, within: Any = None) -> list[Lease]:
         if within is not None:

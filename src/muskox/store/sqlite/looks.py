@@ -38,7 +38,9 @@ def counts(tx: Tx, queues: Sequence[str]) -> list[QueueCounts]:
     found: dict[str, list[tuple[Any, ...]]] = {}
     for queue, paused, name, lane, waiting, delayed, *others in tx.all("counts"):
         more = untold.get(lane, (0, 0))
-        figures = [] if lane is None else [waiting + more[0], delayed + more[1], *others]
+        figures = [0] if lane is None else [waiting + more[0], delayed + more[1], *others]
+        if any(more):
+            figures[-1] += sum(more)
         found.setdefault(queue, []).append((queue, paused, name, lane, *figures))
     return [_count(tx, name, found.get(name, []), runnable.get(name, set())) for name in queues or found]
 
@@ -54,10 +56,11 @@ def _runnable(live: list[WorkerRecord]) -> dict[str, set[str | None]]:
 
 def _count(tx: Tx, queue: str, lanes: list[tuple[Any, ...]], runnable: set[str | None]) -> QueueCounts:
     totals = dict.fromkeys(STATE, 0)
-    names, held, oldest = [], 0, None
-    for _, _, name, lane, *figures in lanes:
+    names, held, oldest, ever = [], 0, None, 0
+    for _, _, name, lane, *figures, added in lanes:
         if name is None:
             continue
+        ever += added
         states = dict(zip(STATE, figures, strict=True))
         names.append(NameCount(name, states))
         for state, figure in states.items():
@@ -67,7 +70,7 @@ def _count(tx: Tx, queue: str, lanes: list[tuple[Any, ...]], runnable: set[str |
             [arrival] = tx.one("oldest_arrival", {"lane": lane}) or [None]
             oldest = arrival if oldest is None or (arrival is not None and arrival < oldest) else oldest
     age = None if oldest is None else max(0.0, (tx.now - oldest) / 1e6)
-    return QueueCounts(queue, bool(lanes and lanes[0][1]), totals, names, held, age)
+    return QueueCounts(queue, bool(lanes and lanes[0][1]), totals, names, held, age, ever)
 
 
 def events(tx: Tx, after: int, queue: str | None, limit: int) -> tuple[list[Event], bool]:

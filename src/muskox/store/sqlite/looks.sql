@@ -73,7 +73,7 @@ LIMIT :limit;
 
 -- name: counts
 SELECT muskox_queues.name, muskox_queues.paused, muskox_lanes.name, muskox_lanes.id,
-       waiting, delayed, blocked, active, completed, failed, cancelled
+       waiting, delayed, blocked, active, completed, failed, cancelled, added
 FROM muskox_queues LEFT JOIN muskox_lanes ON muskox_lanes.queue = muskox_queues.id
 ORDER BY muskox_queues.id, muskox_lanes.id;
 

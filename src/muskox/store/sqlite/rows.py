@@ -34,14 +34,14 @@ def claimed(
     tied: bool = False,
 ) -> Job:
     """The job that a row of `pick` becomes when it is claimed. `tied` by its queue; what the job says comes to that."""
-    _, seq, id, priority, _, attempt, attempts, stalls, releases, added, options, data, progress, flow, line = row
+    _, seq, id, priority, arrival, attempt, attempts, stalls, releases, added, options, data, progress, flow, line = row
     said = NO_OPTIONS if options is None else read_options(options)
     tied = tied or flow is not None or line is not None or (options is not None and is_awaited(said))
     return Job(
         id, queue, name, JobState.ACTIVE, priority, data, attempt + 1, attempts, stalls, releases, said,
         added, None, now, None, progress, None, None, worker,
         Lease(queue, id, token, name, attempt + 1, seq, tied),
-        None, key,
+        None, key, None, arrival,
     )  # fmt: skip
 
 

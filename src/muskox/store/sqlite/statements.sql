@@ -45,7 +45,7 @@ SELECT id, name FROM muskox_queues;
 -- name: count
 UPDATE muskox_lanes
 SET waiting = waiting + ?, delayed = delayed + ?, blocked = blocked + ?, active = active + ?,
-    completed = completed + ?, failed = failed + ?, cancelled = cancelled + ?
+    completed = completed + ?, failed = failed + ?, cancelled = cancelled + ?, added = added + ?
 WHERE id = ?;
 
 -- name: add_events

@@ -61,6 +61,7 @@ from muskox.store.sqlite import (
 from muskox.store.sqlite.audit import audit
 from muskox.store.sqlite.claim import claim
 from muskox.store.sqlite.database import Location, parse, prepare, translate
+from muskox.store.sqlite.history import Past
 from muskox.store.sqlite.hub import Hub
 from muskox.store.sqlite.line import Line
 from muskox.store.sqlite.schema import apply, upgrade
@@ -88,7 +89,7 @@ def connect(url: str, world: World) -> SqliteStore:
     return SqliteStore(parse(url), world)
 
 
-class SqliteStore:
+class SqliteStore(Past):
     """A store in one file, or in memory where it is the fake of all tests. Fit for any number of event loops."""
 
     def __init__(self, location: Location, world: World) -> None:

@@ -18,7 +18,7 @@ from muskox.store.sql import statements
 __all__ = ["NUMBER", "STATE", "Again", "Lane", "Tx"]
 
 SQL: dict[str, str] = {}
-for file in ("statements.sql", "looks.sql", "flows.sql", "keys.sql"):
+for file in ("statements.sql", "looks.sql", "flows.sql", "keys.sql", "history.sql"):
     SQL |= statements("muskox.store.sqlite", file)
 
 STATE: tuple[JobState, ...] = (
@@ -38,6 +38,8 @@ Lane = tuple[int, int]
 """The numbers of a queue and of its lane for a job name. Lanes are never deleted."""
 
 _NONE: Mapping[tuple[str, str], Lane] = {}
+_ADDED = len(STATE)
+"""Behind the states it is counted how many jobs were ever added."""
 _RECORDS = 20
 """Records of events in one statement; the driver remembers one statement for each number of them."""
 _SET_BACK = 60_000_000
@@ -181,8 +183,10 @@ class Tx:
 
     def count(self, lane: int, source: int | None, target: int | None, jobs: int = 1) -> None:
         """Keep the figures of a lane: so many jobs left one state for another; None is outside of the store."""
-        changes = self._deltas.setdefault(lane, [0] * len(STATE))
+        changes = self._deltas.setdefault(lane, [0] * (len(STATE) + 1))
         if source is not None:
             changes[source] -= jobs
+        else:
+            changes[_ADDED] += jobs
         if target is not None:
             changes[target] += jobs

@@ -41,7 +41,7 @@ CREATE TABLE muskox.lanes (
     UNIQUE (queue, name)
 );
 
--- How many jobs of a lane are in each state, as of the latest gathering; `pending` holds what came since.
+-- How many jobs of a lane are in each state, and were ever added, as of the latest gathering; `pending` holds what came since.
 CREATE TABLE muskox.figures (
     lane integer PRIMARY KEY,
     waiting bigint NOT NULL DEFAULT 0,
@@ -50,7 +50,8 @@ CREATE TABLE muskox.figures (
     active bigint NOT NULL DEFAULT 0,
     completed bigint NOT NULL DEFAULT 0,
     failed bigint NOT NULL DEFAULT 0,
-    cancelled bigint NOT NULL DEFAULT 0
+    cancelled bigint NOT NULL DEFAULT 0,
+    added bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 500);
 
 -- `rank` is the priority, negated: so the order of claiming is one ascending order of an index.

@@ -218,6 +218,7 @@ BEGIN
         FROM (
             SELECT lane, target AS state, moved FROM gone WHERE target IS NOT NULL
             UNION ALL SELECT lane, source, -moved FROM gone WHERE source IS NOT NULL
+            UNION ALL SELECT lane, 7, moved FROM gone WHERE source IS NULL AND target IS NOT NULL
         ) AS one
         GROUP BY lane, state
     ), total AS (
@@ -228,17 +229,18 @@ BEGIN
                COALESCE(sum(moved) FILTER (WHERE state = 3), 0) AS active,
                COALESCE(sum(moved) FILTER (WHERE state = 4), 0) AS completed,
                COALESCE(sum(moved) FILTER (WHERE state = 5), 0) AS failed,
-               COALESCE(sum(moved) FILTER (WHERE state = 6), 0) AS cancelled
+               COALESCE(sum(moved) FILTER (WHERE state = 6), 0) AS cancelled,
+               COALESCE(sum(moved) FILTER (WHERE state = 7), 0) AS added
         FROM change
         GROUP BY lane
     ), kept AS (
-        INSERT INTO muskox.figures AS f (lane, waiting, delayed, blocked, active, completed, failed, cancelled)
-        SELECT t.lane, t.waiting, t.delayed, t.blocked, t.active, t.completed, t.failed, t.cancelled FROM total AS t
+        INSERT INTO muskox.figures AS f (lane, waiting, delayed, blocked, active, completed, failed, cancelled, added)
+        SELECT t.lane, t.waiting, t.delayed, t.blocked, t.active, t.completed, t.failed, t.cancelled, t.added FROM total AS t
         ON CONFLICT (lane) DO UPDATE
         SET waiting = f.waiting + excluded.waiting, delayed = f.delayed + excluded.delayed,
             blocked = f.blocked + excluded.blocked, active = f.active + excluded.active,
             completed = f.completed + excluded.completed, failed = f.failed + excluded.failed,
-            cancelled = f.cancelled + excluded.cancelled
+            cancelled = f.cancelled + excluded.cancelled, added = f.added + excluded.added
     )
     UPDATE muskox.meta SET event = meta.event + told.size
     FROM (SELECT sum(size) AS size FROM placed) AS told
@@ -286,14 +288,16 @@ $$;
 CREATE VIEW muskox.counted AS
 SELECT lane, sum(waiting)::bigint AS waiting, sum(delayed)::bigint AS delayed, sum(blocked)::bigint AS blocked,
        sum(active)::bigint AS active, sum(completed)::bigint AS completed, sum(failed)::bigint AS failed,
-       sum(cancelled)::bigint AS cancelled
+       sum(cancelled)::bigint AS cancelled, sum(added)::bigint AS added
 FROM (
-    SELECT lane, waiting, delayed, blocked, active, completed, failed, cancelled FROM muskox.figures
+    SELECT lane, waiting, delayed, blocked, active, completed, failed, cancelled, added FROM muskox.figures
     UNION ALL
     SELECT p.lane, s.by * (s.state = 0)::integer, s.by * (s.state = 1)::integer, s.by * (s.state = 2)::integer,
            s.by * (s.state = 3)::integer, s.by * (s.state = 4)::integer, s.by * (s.state = 5)::integer,
-           s.by * (s.state = 6)::integer
-    FROM muskox.pending AS p CROSS JOIN LATERAL (VALUES (p.target, p.moved), (p.source, -p.moved)) AS s (state, by)
+           s.by * (s.state = 6)::integer, s.by * (s.state = 7)::integer
+    FROM muskox.pending AS p CROSS JOIN LATERAL (
+        VALUES (p.target, p.moved), (p.source, -p.moved), (CASE WHEN p.source IS NULL AND p.target IS NOT NULL THEN 7 END, p.moved)
+    ) AS s (state, by)
     WHERE s.state IS NOT NULL
 ) AS one
 GROUP BY lane;

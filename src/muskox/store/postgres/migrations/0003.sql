@@ -167,7 +167,7 @@ CREATE FUNCTION muskox.told_later(p_now bigint, p_queues integer[], p_moments bi
 RETURNS TABLE (
     at bigint, bell boolean, lane integer, place text, token bigint, rank integer, attempt integer, attempts integer,
     stalls integer, releases integer, added bigint, started bigint, id text, options text, data text, progress text,
-    tied boolean, key text
+    tied boolean, key text, arrival bigint
 ) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -175,7 +175,7 @@ BEGIN
     RETURN QUERY
     SELECT greatest(0, w.moment - p_now), false, NULL::integer, NULL::text, NULL::bigint, NULL::integer, NULL::integer,
            NULL::integer, NULL::integer, NULL::integer, NULL::bigint, NULL::bigint, q.name, NULL::text, NULL::text,
-           NULL::text, NULL::boolean, NULL::text
+           NULL::text, NULL::boolean, NULL::text, NULL::bigint
     FROM unnest(p_queues, p_moments) AS w (queue, moment) JOIN muskox.queues AS q ON q.id = w.queue;
 END
 $$;
@@ -189,7 +189,7 @@ CREATE FUNCTION muskox.claim(
 ) RETURNS TABLE (
     at bigint, bell boolean, lane integer, place text, token bigint, rank integer, attempt integer, attempts integer,
     stalls integer, releases integer, added bigint, started bigint, id text, options text, data text, progress text,
-    tied boolean, key text
+    tied boolean, key text, arrival bigint
 ) LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -220,7 +220,7 @@ BEGIN
         IF NOT FOUND THEN
             RETURN QUERY
             SELECT v_now, false, j.lane, j.ctid::text, j.token, j.rank, j.attempt, j.attempts, j.stalls, j.releases,
-                   j.added, j.started, j.id, j.options, j.data, j.progress, j.tied, j.key
+                   j.added, j.started, j.id, j.options, j.data, j.progress, j.tied, j.key, NULL::bigint
             FROM muskox.jobs AS j
             WHERE j.state = 3 AND j.worker = p_worker AND j.ticket = p_ticket
             ORDER BY j.token;
@@ -309,7 +309,7 @@ BEGIN
         FROM numbered AS n
         WHERE j.ctid = n.tid
         RETURNING j.lane, j.queue, j.ctid AS tid, j.token, j.rank, j.attempt, j.attempts, j.stalls, j.releases, j.added,
-                  j.started, j.id, j.options, j.data, j.progress, j.tied, j.key
+                  j.started, j.id, j.options, j.data, j.progress, j.tied, j.key, j.arrival
     ), fact AS (
         SELECT m.queue, m.lane, count(*) AS size,
                '[' || string_agg('[' || to_json(m.id)::text || ',' || l.label || ',' || m.attempt || ']', ',' ORDER BY m.token) || ']' AS body
@@ -325,7 +325,7 @@ BEGIN
         INSERT INTO muskox.pending (size, lane, moved, source, target) SELECT 0, f.lane, f.size, 0, 3 FROM fact AS f
     )
     SELECT v_now, v_bell, m.lane, m.tid::text, m.token, m.rank, m.attempt, m.attempts, m.stalls, m.releases, m.added,
-           m.started, m.id, m.options, m.data, m.progress, m.tied, m.key
+           m.started, m.id, m.options, m.data, m.progress, m.tied, m.key, m.arrival
     FROM moved AS m
     ORDER BY m.token;
 

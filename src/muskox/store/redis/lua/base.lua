@@ -134,7 +134,9 @@ local deltas = {}
 local function count(queue, name, from, to, number)
   local its = deltas[queue]
   if not its then its = {}; deltas[queue] = its end
-  if from then its[NUMBER[from] .. name] = (its[NUMBER[from] .. name] or 0) - number end
+  -- Under 7 all that were ever added are counted.
+  local source = from and NUMBER[from] .. name or 7 .. name
+  its[source] = (its[source] or 0) + (from and -number or number)
   if to then its[NUMBER[to] .. name] = (its[NUMBER[to] .. name] or 0) + number end
 end
 

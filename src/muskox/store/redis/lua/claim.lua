@@ -10,11 +10,14 @@
 -- ASKED  worker, lease in µs, limit, ticket, then per want: queue, names or false, stalls allowed by name or false
 -- RETURNS  1 when more may wait behind what was skipped, number of the want of each job (empty: all of the first),
 --          id and record of each job in turn, by the number of a want in how many µs more of it may start, where that is
---          a matter of time, and whether the store has any limits or keys; without ties nothing, where a queue has any
+--          a matter of time, whether the store has any limits or keys, and in turn place and stamp of some jobs as
+--          they waited; without ties nothing, where a queue has any
 -- May run without memory to spare: what is claimed can then be settled, which makes room.
 
 -- A worker has two claims on their way at most.
 local TICKETS = 4
+-- Of so many jobs of a claim about is told since when they waited.
+local SOME = 16
 
 local worker, lease, limit, ticket, wants = ASKED[1], ASKED[2], ASKED[3], ASKED[4], ASKED[5]
 local tickets = P .. 'tickets:' .. worker
@@ -44,7 +47,7 @@ local function give_again(said)
       end
     end
   end
-  return { 0, places, flat, {}, 1 }
+  return { 0, places, flat, {}, 1, {} }
 end
 
 -- --- moving -------------------------------------------------------------------------
@@ -156,7 +159,8 @@ else
   for _, want in ipairs(wants) do want.room = math.huge end
   picks, taken, all_seen = pick(wants, limit)
 end
-local flat, places, said_now = {}, {}, {}
+local flat, places, since, said_now = {}, {}, {}, {}
+local apart = floor(taken / SOME) + 1
 for place, want in ipairs(wants) do
   local its = picks[place]
   if #its.ids > 0 then
@@ -168,10 +172,12 @@ for place, want in ipairs(wants) do
 end
 if #wants == 1 then
   for i, record in ipairs(picks[1].records or {}) do flat[2 * i - 1], flat[2 * i] = picks[1].ids[i], record end
+  for i = 1, taken, apart do since[#since + 1], since[#since + 2] = i, sub(picks[1].vs[i], 2, 8) end
 else
   for i, pair in ipairs(in_turn(picks, taken)) do
     local its = picks[pair[1]]
     flat[2 * i - 1], flat[2 * i], places[i] = its.ids[pair[2]], its.records[pair[2]], pair[1]
+    if (i - 1) % apart == 0 then since[#since + 1], since[#since + 2] = i, sub(its.vs[pair[2]], 2, 8) end
   end
 end
 
@@ -193,4 +199,4 @@ if taken < limit and more == 0 then
     if not TIED or listens(want, place, wakes) then call('HSET', IDLE, want[1], 1) end
   end
 end
-return { more, places, flat, wakes, limited and 1 or 0 }
+return { more, places, flat, wakes, limited and 1 or 0, since }
