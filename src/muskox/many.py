@@ -77,6 +77,8 @@ class Many(Limiting):
             raise OptionError(
                 f"clean deletes jobs that have ended ({', '.join(_ENDED)}), not {wrong[0] if wrong else 'any'}"
             )
+        if age < 0:
+            raise OptionError(f"older_than must be 0 seconds or more, not {older_than!r}")
         store = await self._open()
         before = round((await store.limits(self.name)).at.timestamp() * 1_000_000) - age
         return sum([await self._clean(store, state, before) for state in states])
