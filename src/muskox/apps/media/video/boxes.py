@@ -1,4 +1,4 @@
-"""Walks the boxes of an MP4 file without decoding anything: where its index stands, and what it tells of its maker.
+"""Walks the boxes of an MP4 file without decoding anything, to see where its index stands.
 
 It reads headers only, and believes no size that leads out of the file.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["index_comes_first", "is_mp4", "top_boxes"]
+__all__ = ["index_comes_first", "top_boxes"]
 
 _MOST = 10_000
 
@@ -25,12 +25,6 @@ def index_comes_first(path: Path) -> bool:
     """Whether a player can begin before it has all of the file."""
     kinds = [kind for kind, _, _ in top_boxes(path)]
     return b"moov" in kinds and b"mdat" in kinds and kinds.index(b"moov") < kinds.index(b"mdat")
-
-
-def is_mp4(path: Path) -> bool:
-    """Whether it has what every MP4 file has."""
-    kinds = {kind for kind, _, _ in top_boxes(path)}
-    return {b"ftyp", b"moov", b"mdat"} <= kinds
 
 
 def _walk(file: BinaryIO, end: int) -> Iterator[tuple[bytes, int, int]]:

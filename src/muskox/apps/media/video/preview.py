@@ -67,7 +67,7 @@ async def _clip(work: Work, options: Preview) -> None:
     size = fits(source.video.upright, options.clip_width, 8192)
     if source.duration is not None and not agrees(made.duration, duration):
         raise NotAsWanted(f"{name} lasts {made.duration or 0:g} s and not {duration:g} s")
-    await check_clip(out, made, Wanted(size, duration, sound=False), work.studio, source.tools)
+    await check_clip(out, made, Wanted(size, sound=False), work.studio, source.tools)
     await work.task.keep(name, "video/mp4", width=size[0], height=size[1], duration=made.duration)
     return None
 

@@ -50,7 +50,7 @@ async def make_video(work: Work, options: Transcode) -> None:
 async def _verified(work: Work, options: Transcode, out: Path, complaint: str) -> Facts:
     source = work.source
     size = fits(source.video.upright, options.width, options.height)
-    wanted = Wanted(size, source.duration, source.facts.audio is not None)
+    wanted = Wanted(size, source.facts.audio is not None)
     try:
         made = await look(work.prober, out)
         await _check_duration(work, made.duration, complaint)

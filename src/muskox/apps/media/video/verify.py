@@ -17,15 +17,14 @@ from muskox.apps.media.video.probe import Prober
 from muskox.apps.media.video.studio import Studio
 from muskox.apps.media.video.tools import Tools
 
-__all__ = ["Wanted", "agrees", "check_clip", "check_picture", "look"]
+__all__ = ["NotAsWanted", "Wanted", "agrees", "check_clip", "check_picture", "look"]
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a video must be like: its sides, its seconds (None: unknown), and whether there is sound."""
+    """What a video must be like: its sides, and whether there is sound."""
 
     size: tuple[int, int]
-    duration: float | None
     sound: bool
 
 
