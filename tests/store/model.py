@@ -6,9 +6,11 @@ of several queues is next, which old job goes first) it only says what is allowe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from muskox.core.dedup import Dedup
 from muskox.core.failure import FailureKind
 from muskox.core.job import DEFAULT_MAX_STALLS, Job, JobState, Lease, NewJob, Retention
 from muskox.core.kept import Kept as KeptSchedule
@@ -47,6 +49,7 @@ class Kept:
     clear_at: int | None = None
     result: str | None = None
     progress: str | None = None
+    begun: bool = False
 
     @property
     def place(self) -> tuple[int, int, int]:
@@ -77,6 +80,11 @@ class Model:
     concurrency: dict[str, int | None] = field(default_factory=dict)
     """By queue, how many jobs of each key of it may run at once."""
 
+    most_waiting: dict[str, int | None] = field(default_factory=dict)
+    """By queue, how many jobs may wait in it."""
+    holders: dict[Key, tuple[str, Dedup, int]] = field(default_factory=dict)
+    """By queue and dedup key, which job had it last, by which rule, and when its window is over."""
+
     def tell(self, key: Key, *kinds: str) -> None:
         self.told += [(key[0], key[1], kind) for kind in kinds]
 
@@ -100,6 +108,43 @@ class Model:
         else:
             self._arrive(key)
         return True
+
+    # --- bounds and dedup keys -------------------------------------------------------
+
+    def is_full(self, jobs: Iterable[NewJob]) -> bool:
+        """Whether these do not fit into what may wait."""
+        known, coming = set(self.jobs), Counter[str]()
+        for job in jobs:
+            coming[job.queue] += (job.queue, job.id) not in known and not job.delay
+            known.add((job.queue, job.id))
+        waiting = Counter(queue for (queue, _), job in self.jobs.items() if job.state in (W, B))
+        return any(waiting[queue] + coming[queue] > (self.most_waiting.get(queue) or 99) for queue in +coming)
+
+    def holder(self, new: NewJob) -> str | None:
+        """The job that has the dedup key of a new one."""
+        assert new.options.dedup is not None
+        id, rule, over = self.holders.get((new.queue, new.options.dedup.key), (None, None, 0))
+        if id is None or rule is None:
+            return None
+        job = self.jobs.get((new.queue, id))
+        if rule.window is None:
+            counts = job is not None and job.ended is None and (rule.until == "ended" or not job.begun)
+        else:
+            counts = self.now < over
+        return id if counts else None
+
+    def add_once(self, new: NewJob, rule: Dedup) -> bool:
+        """Add a job whose dedup key is free, or whose id is known."""
+        if is_new := self._add(new):
+            self.holders[new.queue, rule.key] = new.id, rule, self.now + (rule.window_us or 0)
+        return is_new
+
+    def _end_window(self, key: Key, job: Kept) -> None:
+        """A job is taken away by hand, and with it the window of its key."""
+        rule = job.new.options.dedup
+        held = rule and self.holders.get((key[0], rule.key))
+        if rule and held and held[0] == key[1] and held[1].window is not None:
+            del self.holders[key[0], rule.key]
 
     # --- keys ----------------------------------------------------------------------
 
@@ -169,7 +214,7 @@ class Model:
             assert job.lease.token > self.highest
             self.highest = job.lease.token
             kept.state, kept.token, kept.until = A, job.lease.token, self.now + int(lease * 1_000_000)
-            kept.attempt += 1
+            kept.attempt, kept.begun = kept.attempt + 1, True
             self.tell((job.queue, job.id), "active")
 
     def holds(self, lease: Lease) -> bool:
@@ -296,11 +341,13 @@ class Model:
 
     def _cancel(self, key: Key, job: Kept) -> None:
         job.state, job.ended, job.due, job.clear_at = X, self.now, None, None
+        self._end_window(key, job)
         self.tell(key, "cancelled")
         self._open(key[0], job.new.key)
 
     def _remove(self, key: Key, job: Kept) -> None:
         del self.jobs[key]
+        self._end_window(key, job)
         self.tell(key, "removed")
         self._open(key[0], job.new.key)
 

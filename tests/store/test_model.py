@@ -18,6 +18,8 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from muskox.core.dedup import Dedup
+from muskox.core.errors import Duplicate, QueueFull
 from muskox.core.events import Drained, JobEvent
 from muskox.core.failure import Failure, FailureKind
 from muskox.core.job import Job, JobState, Lease, NewJob, Options, Retention
@@ -37,7 +39,7 @@ BROKEN = Failure(FailureKind.ERROR, "ValueError", "no")
 GONE = Failure(FailureKind.STALLED, message="killed")
 QUEUES = ("files", "email")
 TICKS = ("tick", "tock")
-IDS = tuple("abcdef")
+IDS = tuple("abcdefxyz")
 
 queues = st.sampled_from(QUEUES)
 ids = st.sampled_from(IDS)
@@ -46,7 +48,7 @@ keeps = st.sampled_from([None, 0, 30])
 names = st.sampled_from([None, frozenset({"resize"}), frozenset({"convert", "other"})])
 new_jobs = st.builds(
     NewJob,
-    id=ids,
+    id=st.sampled_from("abcdef"),
     queue=queues,
     name=st.sampled_from(["resize", "convert"]),
     data=st.sampled_from(["1", '{"a":2}']),
@@ -56,6 +58,12 @@ new_jobs = st.builds(
 )
 # All of one priority, so that what leaves and comes in one step does not decide who is next.
 jobs_with_keys = st.builds(msgspec.structs.replace, new_jobs, key=st.sampled_from("kl"), priority=st.just(0))
+jobs_once = st.builds(msgspec.structs.replace, new_jobs | jobs_with_keys, id=st.sampled_from("xyz"))
+rules = st.builds(
+    lambda how, then: Dedup("once", then=then, **how),
+    st.sampled_from([{}, {"until": "started"}, {"window": 4.0}]),
+    st.sampled_from(["existing", "reject"]),
+)
 settlements = st.one_of(
     st.builds(lambda keep: lambda lease: Complete(lease, '"done"', None, keep), keeps),
     st.builds(lambda keep: lambda lease: Fail(lease, BROKEN, keep), keeps),
@@ -94,13 +102,17 @@ class Driven(RuleBasedStateMachine):
         entered = type(self).set_up(Path(self.folder.name), self.clock)
         self.url, self.store = self.wait(self.open.enter_async_context(entered))
         for queue in QUEUES:
-            self.wait(self.store.limit(queue, Limits(key_concurrency=1)))
             self.model.concurrency[queue] = 1
+            self.limit(queue)
 
     def teardown(self):
         self.wait(self.open.aclose())
         self.runner.close()
         self.folder.cleanup()
+
+    def limit(self, queue: str) -> None:
+        limits = Limits(key_concurrency=self.model.concurrency[queue], max_waiting=self.model.most_waiting.get(queue))
+        self.wait(self.store.limit(queue, limits))
 
     def tick(self) -> None:
         """Let a moment pass, so that no two steps happen at the same one."""
@@ -116,18 +128,45 @@ class Driven(RuleBasedStateMachine):
     def let_more_of_a_key_run(self, queue, more):
         if self.model.concurrency[queue] == 1 or more is None:
             self.tick()
-            self.wait(self.store.limit(queue, Limits(key_concurrency=more)))
-            self.wait(self.store.promote())
             self.model.concurrency[queue] = more
+            self.limit(queue)
+            self.wait(self.store.promote())
             self.model.promote_due()
             self.model.raise_limit(queue, more)
 
     @rule(jobs=st.lists(new_jobs | jobs_with_keys, min_size=1, max_size=4))
     def add(self, jobs):
         self.tick()
+        if self.model.is_full(jobs):
+            with pytest.raises(QueueFull):
+                self.wait(self.store.add(jobs))
+            return
         added = self.wait(self.store.add(jobs))
         assert [answer.job.id for answer in added] == [job.id for job in jobs]
         assert [answer.created for answer in added] == self.model.add(jobs)
+
+    @rule(queue=queues, most=st.sampled_from([1, 4, None]))
+    def bound(self, queue, most):
+        self.model.most_waiting[queue] = most
+        self.limit(queue)
+
+    @rule(job=jobs_once, rule=rules)
+    def add_once(self, job, rule):
+        self.tick()
+        job = msgspec.structs.replace(job, options=msgspec.structs.replace(job.options, dedup=rule))
+        is_known = (job.queue, job.id) in self.model.jobs
+        holder = None if is_known else self.model.holder(job)
+        if holder is not None and rule.then == "reject":
+            with pytest.raises(Duplicate) as refused:
+                self.wait(self.store.add([job]))
+            assert (refused.value.queue, refused.value.key, refused.value.job_id) == (job.queue, rule.key, holder)
+        elif holder is None and self.model.is_full([job]):
+            with pytest.raises(QueueFull):
+                self.wait(self.store.add([job]))
+        else:
+            [answer] = self.wait(self.store.add([job]))
+            assert answer.job.id == (holder or job.id)
+            assert answer.created == (holder is None and self.model.add_once(job, rule))
 
     @rule(queue=queues, names=names, limit=st.integers(0, 3), lease=st.sampled_from([5.0, 30.0]))
     def claim(self, queue, names, limit, lease):
