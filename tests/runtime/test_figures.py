@@ -78,8 +78,8 @@ async def test_many_jobs_are_all_counted_and_some_of_them_measured_for_all(ox: M
 
     cell = (await past(ox))["email"]
     assert cell.completed == 500
-    assert cell.runs.number == pytest.approx(500, abs=60)
-    assert cell.waits.number == pytest.approx(500, abs=60)
+    assert cell.runs.number == pytest.approx(500, abs=150)
+    assert cell.waits.number == pytest.approx(500, abs=150)
     assert await past(ox, names=True) == {}, "names that users make up must not fill the store"
 
 

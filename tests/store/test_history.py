@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from muskox.core.errors import OptionError
-from muskox.core.history import KEPT, Cell, Sample, Sums
+from muskox.core.history import KEPT, MEASURED, Cell, Sample, Sums
+from muskox.core.job import NewJob
 from muskox.store.protocol import Packed, Selection
 
 MINUTE = 60
@@ -112,6 +113,16 @@ async def test_a_claim_tells_how_long_a_job_had_waited(store, clock, add, claim)
 
     assert waited["first"] == 9.0
     assert 1.0 <= waited["second"] <= 2.0  # since it was due, or found to be
+
+
+async def test_of_many_claimed_jobs_at_least_those_that_are_measured_tell_it(store, clock, add, claim):
+    await store.add([NewJob(f"job-{number}", "files", "resize") for number in range(40)])
+    clock.advance(3)
+
+    jobs = await claim(40)
+
+    waited = [job.waited for job in jobs[:: 40 // MEASURED + 1]]
+    assert waited == [pytest.approx(3, abs=0.001)] * 4
 
 
 async def test_cells_are_forgotten_when_their_time_is_over(store, clock):

@@ -16,6 +16,7 @@ from axe_playwright_python.base import AXE_FILE_PATH
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from muskox import ActiveJob, Flow, Muskox, Rate
+from muskox.core.history import Sample, Sums
 from muskox.testing import run_jobs
 from muskox.web import Role, create_app
 from tests.web.conftest import ACCESS, PASSWORD, served
@@ -120,6 +121,29 @@ async def test_mission_e1_the_overview_lives(site: Site, page: Page):
     await expect(page.locator(".tile.waiting b")).to_have_text("0")
     await expect(page.locator("figcaption .good b")).to_have_text("3")
     await expect(page.get_by_role("row", name="email").locator("a.completed")).to_have_text("3")
+
+
+async def test_mission_e1_the_overview_looks_back(site: Site, page: Page):
+    store = await site.ox.store()
+    did = {"completed": 1234, "failed": 5, "r150": 1239, "w160": 1239}
+    await store.record(
+        [Sums("email", "", did), Sums("email", "welcome", did)], [Sample("email", 7, 0, 0, 1, 1240, 90.0)]
+    )
+    await page.goto("/")
+
+    await page.get_by_role("button", name="24 hours").click()
+
+    await expect(page.get_by_role("region", name="Totals of the span")).to_contain_text("1,234")
+    await expect(page.get_by_role("img", name="age of the oldest 1 min at most")).to_be_visible()
+    await page.get_by_text("As a table").first.click()
+    await expect(page.get_by_role("region", name="The chart as a table").first).to_contain_text("1,234")
+    await page.evaluate(AXE)
+    found = await page.evaluate("axe.run()")
+    assert [one["id"] for one in found["violations"] if one["impact"] in {"serious", "critical"}] == []
+
+    await site.ox.queue("email").add("welcome", {})
+    await page.get_by_label("Queue", exact=True).select_option("email")
+    await expect(page.get_by_role("region", name="Totals of the span")).to_contain_text("welcome")
 
 
 async def test_mission_e2_a_failed_job_is_run_again_with_other_data(site: Site, page: Page):

@@ -25,6 +25,9 @@ KEPT = {60: 86_400, 600: 7 * 86_400, 3600: 30 * 86_400}
 SAMPLED_EACH = 10.0
 """Seconds that pass at least between two samples of a store, however many workers take them."""
 
+MEASURED = 4
+"""About so many jobs of a claim are measured, each `size // MEASURED + 1`-th from the first; of fewer, all."""
+
 RUN, WAIT = "r", "w"
 """How the buckets of durations begin among the sums: r241 counts runs in bucket 241."""
 

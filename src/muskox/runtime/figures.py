@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from muskox.core.figures import QueueCounts
-from muskox.core.history import RUN, RUN_US, WAIT, WAIT_US, Sample, Sums, bucket_of
+from muskox.core.history import MEASURED, RUN, RUN_US, WAIT, WAIT_US, Sample, Sums, bucket_of
 from muskox.core.job import JobState
 from muskox.core.life import Fail, Release, Retry, Settlement, Stall
 from muskox.runtime.registry import Declaration
@@ -20,9 +20,6 @@ from muskox.runtime.run import Run
 from muskox.store.protocol import Recovered
 
 __all__ = ["Figures", "sample_of"]
-
-MEASURED = 16
-"""About so many jobs of a claim are measured; of fewer, all."""
 
 _ENDS: dict[type[Settlement], str] = {Fail: "failed", Retry: "retried", Stall: "stalled", Release: "released"}
 

@@ -16,8 +16,8 @@
 
 -- A worker has two claims on their way at most.
 local TICKETS = 4
--- Of so many jobs of a claim about is told since when they waited.
-local SOME = 16
+-- Of so many jobs of a claim about is told since when they waited; core/history.py says which.
+local SOME = 4
 
 local worker, lease, limit, ticket, wants = ASKED[1], ASKED[2], ASKED[3], ASKED[4], ASKED[5]
 local tickets = P .. 'tickets:' .. worker
