@@ -17,7 +17,7 @@ async def recorded(ox: Muskox, *samples: Sample) -> None:
     await store.record([Sums("email", "", RAN), Sums("email", "welcome", RAN)], samples)
 
 
-async def test_fault_e3_charts_survive_a_restart_of_everything(tmp_path: Path):
+async def test_charts_survive_a_restart_of_everything(tmp_path: Path):
     world = FakeWorld(seed=1)
     url = f"sqlite:///{tmp_path / 'jobs.db'}"
     async with Muskox(url, world=world) as ox:
