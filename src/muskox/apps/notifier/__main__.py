@@ -142,6 +142,7 @@ def _announce(services: Services, settings: Settings, base: str) -> None:
         "",
         f"  page     {base}/",
         f"  mail by  {smtp.host}:{smtp.port}" if smtp else f"  inbox    {base}/dev/inbox",
+        f"  files    {base}/media",
         f"  API      {base}/docs",
         f"  health   {base}/health/queue",
         f"  jobs in  {services.ox!r}",

@@ -14,6 +14,8 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from muskox import World
+from muskox.apps.media.web import problems as media_problems
+from muskox.apps.media.web.routes import STREAMED, media_router
 from muskox.apps.notifier import problems
 from muskox.apps.notifier.alerts import Alert, log_alert
 from muskox.apps.notifier.guard import Guard
@@ -41,7 +43,7 @@ def create_app(settings: Settings | None = None, *, world: World | None = None, 
     # The usual pages of documentation load scripts from elsewhere; ours is in routes/front.py.
     app = FastAPI(
         title=f"{settings.product} notifier",
-        description="Users, password resets and the mail that goes with them.",
+        description="Users, password resets and the mail that goes with them; pictures and clips.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -50,8 +52,10 @@ def create_app(settings: Settings | None = None, *, world: World | None = None, 
     app.state.services = services
     for module in (users, resets, messages, health, inbox, front):
         app.include_router(module.router)
+    app.include_router(media_router(services.media))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     problems.install(app)
-    app.add_middleware(Idempotent, services=services)
-    app.add_middleware(Guard, hosts=[urlsplit(settings.public_url).hostname or "localhost"])
+    media_problems.install(app)
+    app.add_middleware(Idempotent, services=services, streamed=STREAMED)
+    app.add_middleware(Guard, hosts=[urlsplit(settings.public_url).hostname or "localhost"], streamed=STREAMED)
     return app

@@ -25,10 +25,14 @@ _CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 
 
 class Guard:
-    """ASGI middleware. `hosts` are the names under which we may be addressed, beside addresses and localhost."""
+    """ASGI middleware. `hosts` are the names under which we may be addressed, beside addresses and localhost.
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str]) -> None:
+    The bodies of requests to `streamed` paths are left to their routes, which read them bit by bit and know a limit.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str], streamed: Collection[str] = ()) -> None:
         self._app = app
+        self._streamed = frozenset(streamed)
         self._hosts = {host.lower() for host in hosts} | {"localhost"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,7 +43,8 @@ class Guard:
         if problem is not None:
             await problem_response(problem)(scope, receive, _dressed(send))
             return
-        if scope["method"] in _CHANGING and "content-length" not in Headers(scope=scope):
+        bounded = scope["path"] not in self._streamed
+        if bounded and scope["method"] in _CHANGING and "content-length" not in Headers(scope=scope):
             try:
                 receive = replayed(await whole_body(receive, LARGEST_REQUEST), receive)
             except BodyTooLarge:
@@ -58,7 +63,7 @@ class Guard:
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             return Problem(404, "not_found", "nothing here has a NUL in its name")
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > LARGEST_REQUEST:
+        if not length.isdecimal() or (int(length) > LARGEST_REQUEST and scope["path"] not in self._streamed):
             return _too_large()
         return None
 

@@ -11,6 +11,7 @@ import base64
 import hmac
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -52,15 +53,16 @@ class _Asked:
 
 
 class Idempotent:
-    """ASGI middleware; it stands inside the guard."""
+    """ASGI middleware; it stands inside the guard. Requests to `streamed` paths are too large to be kept."""
 
-    def __init__(self, app: ASGIApp, services: Services) -> None:
+    def __init__(self, app: ASGIApp, services: Services, streamed: Collection[str] = ()) -> None:
         self._app = app
+        self._streamed = frozenset(streamed)
         self._services = services
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = Headers(scope=scope).get(_HEADER) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if key is None:
+        if key is None or scope["path"] in self._streamed:
             await self._app(scope, receive, send)
             return
         if not _KEY.fullmatch(key):

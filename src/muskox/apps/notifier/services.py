@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -27,6 +27,9 @@ from muskox.apps.mail.inbox import Inbox
 from muskox.apps.mail.pool import Smtp
 from muskox.apps.mail.sending import Mail
 from muskox.apps.mail.worlds import moment_now
+from muskox.apps.media.media import Media
+from muskox.apps.media.video.errors import VideoToolsMissing
+from muskox.apps.media.video.tools import Tools, find_tools
 from muskox.apps.notifier.alerts import Alert, log_alert, watch_failures
 from muskox.apps.notifier.engine import create_tables, database_file, open_engine
 from muskox.apps.notifier.keys import Keyring, key_in_file, key_in_text
@@ -68,6 +71,7 @@ class Services:
     keys: Keyring
     passwords: ThreadPoolExecutor
     outbox: OutboxJobs | None
+    media: Media
 
     async def with_passwords(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run what hashes passwords, a few at a time: each takes 64 MiB, and a flood must not take the machine."""
@@ -76,6 +80,7 @@ class Services:
     def create_tables(self) -> None:
         """Make the tables that are not there yet. Blocks."""
         create_tables(self.engine)
+        self.media.create_tables()
         if self.outbox is not None:
             self.outbox.create_tables()
 
@@ -133,6 +138,7 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
         keys=keys,
         passwords=ThreadPoolExecutor(_HASHES, "muskox-passwords"),
         outbox=outbox,
+        media=Media(ox, engine, _media_folder(settings), tools=_video_tools()),
     )
 
 
@@ -147,6 +153,7 @@ async def run_services(services: Services) -> AsyncIterator[Callable[[], None]]:
         stack.callback(services.engine.dispose)
         stack.callback(services.mail.close)
         stack.callback(services.passwords.shutdown)
+        stack.callback(services.media.close)
         await stack.enter_async_context(services.ox)
         stack.push_async_callback(services.mail.transport.close)
         await asyncio.to_thread(services.create_tables)
@@ -156,12 +163,31 @@ async def run_services(services: Services) -> AsyncIterator[Callable[[], None]]:
             given_up = await services.abandoned.reconcile()
             if given_up:
                 log.warning("%d messages had lost their jobs and were ended", given_up)
+            await services.media.sweep()
             worker = services.ox.worker(concurrency=services.settings.concurrency, lease=services.settings.lease)
             await stack.enter_async_context(worker)
             hurry = partial(worker.stop, now=True)
         stack.callback(services.bell.close)
         yield hurry
     await asyncio.to_thread(services.ox.sync.close)
+
+
+def _media_folder(settings: Settings) -> Path:
+    """Where files are kept: where the settings say, else beside the database."""
+    if settings.media_root is not None:
+        return settings.media_root
+    database = database_file(settings.database or settings.url)
+    return (database.parent if database else Path()) / "muskox-media"
+
+
+@cache
+def _video_tools() -> Tools | None:
+    """What makes clips, looked for once; without it only pictures are taken."""
+    try:
+        return find_tools()
+    except VideoToolsMissing as error:
+        log.warning("clips are not taken here: %s", error)
+        return None
 
 
 def _nothing() -> None:

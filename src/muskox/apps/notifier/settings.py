@@ -52,6 +52,7 @@ class Settings:
     newsletter_cron: str = "0 0 9 * * 1"
     newsletter_tz: str = "UTC"
     newsletter_file: Path | None = None
+    media_root: Path | None = None
 
     @property
     def shared(self) -> bool:
@@ -85,6 +86,7 @@ def read_settings(environment: Mapping[str, str], *, address: str) -> Settings:
         open_inbox=environment.get("INBOX", "") == "open",
         product=_product(environment.get("PRODUCT") or "Muskox"),
         **_newsletter(environment),
+        media_root=_folder(environment, "MEDIA_ROOT"),
         database=environment.get("DATABASE_URL") or ("" if _keeps_tables(url) else "sqlite:///muskox.db"),
     )
 
@@ -98,6 +100,13 @@ def _newsletter(environment: Mapping[str, str]) -> dict[str, Any]:
         raise OptionError(f"NEWSLETTER_CRON or NEWSLETTER_TZ: {error}") from None
     file = environment.get("NEWSLETTER_FILE", "").strip()
     return {"newsletter_cron": cron, "newsletter_tz": tz, "newsletter_file": Path(file) if file else None}
+
+
+def _folder(environment: Mapping[str, str], name: str) -> Path | None:
+    text = environment.get(name, "").strip()
+    if text and Path(text).exists() and not Path(text).is_dir():
+        raise OptionError(f"{name} must be a folder, and {text} is a file")
+    return Path(text) if text else None
 
 
 def _keeps_tables(url: str) -> bool:

@@ -285,4 +285,5 @@ def _trouble(error: pyvips.Error) -> MediaError:
         return Broken(Reason.DISK_FULL, "there is no room to write the picture")
     if "unable to open for write" in lowered or "write failed" in lowered or "unable to write" in lowered:
         return Broken(Reason.IO_ERROR, "the picture could not be written")
-    return Refused(Reason.CORRUPT, f"the picture cannot be read: {text[:300]}")
+    # The library says first which part of it speaks.
+    return Refused(Reason.CORRUPT, f"the picture cannot be read: {text.rpartition(': ')[2][:300]}")

@@ -21,12 +21,15 @@ from muskox.apps.media.web.receiving import receive_upload
 from muskox.apps.media.web.serving import serve
 from muskox.apps.media.web.views import file_view, percent_of, run_view
 
-__all__ = ["PAGE_POLICY", "media_router"]
+__all__ = ["PAGE_POLICY", "STREAMED", "media_router"]
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "media-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
+STREAMED = ("/files",)
+"""Paths whose bodies are read bit by bit, with limits of their own; nobody may gather them before."""
+
 _PAGES = Path(__file__).parent / "static"
 _STATIC = {"media.js": "text/javascript", "media.css": "text/css"}
 _UPLOAD: dict[str, Any] = {
