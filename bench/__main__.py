@@ -16,6 +16,7 @@ from bench.latency import latency
 from bench.limits import limits
 from bench.pages import pages
 from bench.peers.command import main as compare
+from bench.pictures import pictures
 from bench.places import STORES
 from bench.report import Report, facts, markdown, show
 from bench.schedules import schedules
@@ -29,12 +30,15 @@ MINUTES = 60.0
 RATE = 200
 USUAL = {
     "limits": 100_000, "batches": 100_000, "pages": 1_000_000, "soak": RATE, "schedules": 1, "encodes": 20,
+    "pictures": 24,
 }  # fmt: skip
 """How many, of the commands that `all` leaves out."""
 
 
 @click.command()
-@click.argument("what", type=click.Choice([*JOBS, "limits", "batches", "pages", "soak", "schedules", "encodes", "all"]))
+@click.argument(
+    "what", type=click.Choice([*JOBS, "limits", "batches", "pages", "soak", "schedules", "encodes", "pictures", "all"])
+)
 @click.option("--store", type=click.Choice(STORES), default="sqlite", show_default=True)
 @click.option(
     "--jobs",
@@ -72,6 +76,7 @@ def main(
         "soak": lambda rate: soak(store, minutes, rate),
         "schedules": lambda _: schedules(store, minutes),
         "encodes": lambda count: encodes(count, kills, rounds),
+        "pictures": lambda count: pictures(count, rounds),
     }
     reports = []
     for name in JOBS if what == "all" else [what]:
