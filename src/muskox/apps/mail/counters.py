@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, case, literal, select, update
+from sqlalchemy import Connection, RowMapping, case, literal, update
 
 from muskox.apps.mail.list_tables import campaigns
 from muskox.apps.mail.states import MessageState, Reason
@@ -77,9 +77,13 @@ def follow(
         values["hard_bounces"] = table.hard_bounces + 1
     if target in {MessageState.BOUNCED, MessageState.FAILED} and reason in _REFUSED:
         values["refusals"] = table.refusals + 1
-    connection.execute(update(campaigns).where(table.id == campaign_id).values(values))
-    if target in {MessageState.BOUNCED, MessageState.COMPLAINED, MessageState.FAILED}:
-        _brake(connection, campaign_id, _BRAKE)
+    moved = update(campaigns).where(table.id == campaign_id).values(values).returning(campaigns)
+    row = connection.execute(moved).mappings().one_or_none()
+    # Also at each success: what comes back may all have come before there were enough outcomes to judge by.
+    if row is not None and target in {
+        MessageState.SENT, MessageState.BOUNCED, MessageState.COMPLAINED, MessageState.FAILED
+    }:  # fmt: skip
+        _brake(connection, row, _BRAKE)
 
 
 def put_under_way(connection: Connection, campaign_id: str, at: datetime) -> None:
@@ -96,9 +100,8 @@ def put_under_way(connection: Connection, campaign_id: str, at: datetime) -> Non
     )
 
 
-def _brake(connection: Connection, campaign_id: str, brake: Brake) -> None:
+def _brake(connection: Connection, row: RowMapping, brake: Brake) -> None:
     """Pause a campaign of which too much comes back. What an operator has resumed is judged by what came since."""
-    row = connection.execute(select(campaigns).where(campaigns.c.id == campaign_id)).mappings().one()
     if row["state"] not in _RUNNING:
         return
     gone = {state: row[f"n_{state}"] for state in MessageState}
@@ -123,6 +126,6 @@ def _brake(connection: Connection, campaign_id: str, brake: Brake) -> None:
     if too_much:
         connection.execute(
             update(campaigns)
-            .where(campaigns.c.id == campaign_id)
+            .where(campaigns.c.id == row["id"])
             .values(state=CampaignState.PAUSED, state_reason=f"paused by itself: {', '.join(too_much)}")
         )
