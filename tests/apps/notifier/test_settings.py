@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from muskox import OptionError, StoreUnsupported
+from muskox import OptionError, Rate, StoreUnsupported
 from muskox.apps.mail.smtp import Tls
 from muskox.apps.notifier.engine import open_engine
 from muskox.apps.notifier.keys import key_in_file, key_in_text
@@ -70,6 +70,19 @@ def test_port_and_protection_fit_each_other(more, tls, port):
 def test_a_wrong_setting_is_named(environment, said):
     with pytest.raises(OptionError, match=said):
         read_settings(environment, address=HERE)
+
+
+def test_limits_and_the_place_of_bounces_are_said(tmp_path):
+    environment = {
+        "SMTP_RATE": "600", "DOMAIN_RATE": "60", "BOUNCE_DOMAIN": "Bounces.Example.org", "BOUNCE_MAILDIR": str(tmp_path)
+    }  # fmt: skip
+
+    settings = read_settings(environment, address=HERE)
+
+    assert (settings.rate, settings.domain_rate) == (Rate(600, per=60), Rate(60, per=60))
+    assert (settings.bounce_domain, settings.bounce_maildir) == ("bounces.example.org", tmp_path)
+    with pytest.raises(OptionError, match="BOUNCE_DOMAIN"):
+        read_settings({"BOUNCE_DOMAIN": "no domain"}, address=HERE)
 
 
 def test_settings_are_read_from_dotenv_below_the_environment(tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ from muskox.apps.mail import evidence, store, tables
 from muskox.apps.mail.errors import Refused
 from muskox.apps.mail.evidence import Evidence, Taken
 from muskox.apps.mail.heeding import heed, heed_complaint
+from muskox.apps.mail.kinds import NORMAL
 from muskox.apps.mail.replies import Phase, Reply, Verdict, judge
 from muskox.apps.mail.reports import Action, Recipient, Report, ReportKind, read_report
 from muskox.apps.mail.sending import Mail
@@ -25,8 +26,9 @@ from muskox.apps.mail.states import Cause, MessageState, Reason
 from muskox.apps.mail.store import Message
 from muskox.apps.mail.worlds import moment_now
 
-__all__ = ["Inbound", "Told"]
+__all__ = ["Inbound", "Told", "read_bounces"]
 
+_READ_EVERY = 30.0
 log = logging.getLogger("muskox.mail")
 
 _TYPES = frozenset({
@@ -50,6 +52,7 @@ class Inbound:
     """Takes reports and events; made once per program."""
 
     def __init__(self, mail: Mail) -> None:
+        self.ox = mail.ox
         self._mail = mail
 
     async def take_report(self, raw: bytes, *, sent_to: str = "") -> str:
@@ -129,6 +132,14 @@ class Inbound:
         if told.type == "complained":
             heed_complaint(connection, message, now)
         return taken, message.id
+
+
+def read_bounces(inbound: Inbound, folder: Path) -> None:
+    """Declare the schedule that reads a Maildir; every worker must see the folder."""
+
+    @inbound.ox.every(_READ_EVERY, queue=NORMAL, name="mail-bounces", overlap="skip", catch_up="none")
+    async def read() -> int:
+        return await inbound.read_maildir(folder)
 
 
 def _take_recipient(

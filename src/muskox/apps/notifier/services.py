@@ -23,6 +23,8 @@ from muskox.apps.mail.abandoned import Abandoned
 from muskox.apps.mail.bell import Bell
 from muskox.apps.mail.catalogue import shipped_templates
 from muskox.apps.mail.delivery import Delivery
+from muskox.apps.mail.domains import DomainRules
+from muskox.apps.mail.inbound import Inbound, read_bounces
 from muskox.apps.mail.inbox import Inbox
 from muskox.apps.mail.pool import Smtp
 from muskox.apps.mail.sending import Mail
@@ -122,8 +124,11 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
         site={"product": settings.product, "home_url": f"{settings.public_url}/"},
         jobs=outbox,
         bell=bell,
+        bounce_domain=settings.bounce_domain,
     )
-    Delivery(mail)
+    Delivery(mail, rate=settings.rate, domains=DomainRules(bulk=settings.domain_rate))
+    if settings.bounce_maildir is not None:
+        read_bounces(Inbound(mail), settings.bounce_maildir)
     Newsletter(mail, settings.newsletter_file, cron=settings.newsletter_cron, tz=settings.newsletter_tz)
     watch_failures(ox, alert)
     return Services(

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from muskox import Cron, OptionError
+from muskox import Cron, OptionError, Rate
 from muskox.apps.mail.addresses import parse_address
 from muskox.apps.mail.compose import Sender
 from muskox.apps.mail.errors import Refused
@@ -53,6 +53,10 @@ class Settings:
     newsletter_tz: str = "UTC"
     newsletter_file: Path | None = None
     media_root: Path | None = None
+    rate: Rate | None = None
+    domain_rate: Rate | None = None
+    bounce_domain: str = ""
+    bounce_maildir: Path | None = None
 
     @property
     def shared(self) -> bool:
@@ -87,6 +91,8 @@ def read_settings(environment: Mapping[str, str], *, address: str) -> Settings:
         product=_product(environment.get("PRODUCT") or "Muskox"),
         **_newsletter(environment),
         media_root=_folder(environment, "MEDIA_ROOT"),
+        **_limits(environment),
+        **_bounces(environment),
         database=environment.get("DATABASE_URL") or ("" if _keeps_tables(url) else "sqlite:///muskox.db"),
     )
 
@@ -107,6 +113,23 @@ def _folder(environment: Mapping[str, str], name: str) -> Path | None:
     if text and Path(text).exists() and not Path(text).is_dir():
         raise OptionError(f"{name} must be a folder, and {text} is a file")
     return Path(text) if text else None
+
+
+def _limits(environment: Mapping[str, str]) -> dict[str, Any]:
+    """How many mails may start a minute: all together, and bulk mail to each recipient domain."""
+    names = {"rate": "SMTP_RATE", "domain_rate": "DOMAIN_RATE"}
+    limits = {field: _number(environment, name, 0, 1_000_000) for field, name in names.items()}
+    return {field: Rate(limit, per=60) if limit else None for field, limit in limits.items()}
+
+
+def _bounces(environment: Mapping[str, str]) -> dict[str, Any]:
+    """The domain to which reports go, and the Maildir in which they land."""
+    domain, folder = environment.get("BOUNCE_DOMAIN", "").strip(), environment.get("BOUNCE_MAILDIR", "").strip()
+    try:
+        written = parse_address(f"bounces@{domain}").domain if domain else ""
+    except Refused as error:
+        raise OptionError(f"BOUNCE_DOMAIN is {domain!r}: {error}") from None
+    return {"bounce_domain": written, "bounce_maildir": Path(folder) if folder else None}
 
 
 def _keeps_tables(url: str) -> bool:
