@@ -10,11 +10,12 @@ import pytest
 
 from muskox.apps.mail import store, tables
 from muskox.apps.mail.errors import Refused
-from muskox.apps.mail.inbound import Inbound, Told
+from muskox.apps.mail.inbound import Inbound, Told, read_bounces
 from muskox.apps.mail.reports import LARGEST_REPORT, Action, ReportKind, read_report
 from muskox.apps.mail.states import MessageState
 from muskox.apps.mail.suppressions import suppression_of
 from muskox.apps.mail.worlds import moment_now
+from muskox.testing import FakeWorld, run_jobs
 from tests.apps.conftest import post
 
 BOUNCES = {"mail": {"bounce_domain": "bounces.example.org"}}
@@ -285,3 +286,18 @@ async def test_two_reports_at_once_count_one_after_the_other(tmp_path):
         await asyncio.gather(*(inbound.take_report(raw) for raw in reports * 4))
 
         assert [event.type for event in built.events(id)][3:] in (["delivered", "bounced"], ["bounced", "ignored"])
+
+
+async def test_a_maildir_is_read_by_a_schedule(tmp_path):
+    world = FakeWorld()
+    async with post(tmp_path, worker=False, world=world, **BOUNCES) as built:
+        folder = tmp_path / "bounces"
+        (folder / "new").mkdir(parents=True)
+        (folder / "new" / "1.a").write_bytes(dsn(envelope_id="nobody"))
+        read_bounces(Inbound(built.mail), folder)
+        await run_jobs(built.ox)
+
+        world.advance(61)
+        await run_jobs(built.ox)
+
+        assert [file.name for file in (folder / "cur").iterdir()] == ["1.a:2,S"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ssl
 
 import pytest
@@ -270,3 +271,40 @@ async def test_security_s21_an_envelope_address_with_a_line_break_never_reaches_
             await smtp(server.port).deliver(evil, Committing())
 
         assert not any("evil" in line for line in server.commands)
+
+
+async def test_fault_k3_what_is_said_before_the_upgrade_is_not_heard_after_it(authority):
+    server_side, client_side = contexts(authority)
+    async with sink(extensions=["STARTTLS"], tls=server_side) as server:
+        server.answers(STARTTLS="220 go ahead\r\n250-evil\r\n250 SMTPUTF8")
+        wanting = envelope(to="zoë@example.org")
+
+        reply = await smtp(server.port, tls=Tls.STARTTLS, context=client_side).deliver(wanting, Committing())
+
+        # What was slipped in would have offered SMTPUTF8.
+        assert (reply.phase, reply.accepted) != (Phase.DONE, True)
+        assert not any("SMTPUTF8" in line for line in server.commands)
+
+
+@pytest.mark.parametrize("step", ["greeting", "MAIL", "COMMIT"])
+@pytest.mark.parametrize("answer", ["250 " + "x" * 200_000, "250-x\r\n" * 20_000 + "250 x"], ids=["line", "lines"])
+async def test_fault_k4_an_answer_without_end_is_not_read_to_its_end(step, answer):
+    async with sink() as server:
+        server.answers(**{step: answer})
+
+        reply = await smtp(server.port).deliver(envelope(), Committing())
+
+        assert not reply.accepted
+        assert len(reply.text) <= 1_024
+
+
+async def test_case_e34_reports_are_asked_for_only_where_they_are_offered():
+    asking = dataclasses.replace(envelope(to="a+b@example.org"), notify="SUCCESS,FAILURE,DELAY")
+    async with sink() as plain, sink(extensions=["DSN"]) as offering:
+        for server in (plain, offering):
+            assert (await smtp(server.port).deliver(asking, Committing())).accepted
+
+        assert not any("NOTIFY" in line or "ENVID" in line for line in plain.commands)
+        assert "MAIL FROM:<no-reply@example.org> RET=HDRS ENVID=m1" in offering.commands
+        rcpt = "RCPT TO:<a+b@example.org> NOTIFY=SUCCESS,FAILURE,DELAY ORCPT=rfc822;a+2Bb@example.org"
+        assert rcpt in offering.commands
