@@ -10,6 +10,7 @@ import msgspec
 
 from bench.backlog import backlog
 from bench.batches import batches
+from bench.campaign import campaign
 from bench.encodes import encodes
 from bench.kill import kill
 from bench.latency import latency
@@ -29,16 +30,14 @@ KILLS = 200
 MINUTES = 60.0
 RATE = 200
 USUAL = {
-    "limits": 100_000, "batches": 100_000, "pages": 1_000_000, "soak": RATE, "schedules": 1, "encodes": 20,
-    "pictures": 24,
+    "limits": 100_000, "batches": 100_000, "pages": 1_000_000, "campaign": 1_000_000, "soak": RATE, "schedules": 1,
+    "encodes": 20, "pictures": 24,
 }  # fmt: skip
 """How many, of the commands that `all` leaves out."""
 
 
 @click.command()
-@click.argument(
-    "what", type=click.Choice([*JOBS, "limits", "batches", "pages", "soak", "schedules", "encodes", "pictures", "all"])
-)
+@click.argument("what", type=click.Choice([*JOBS, *USUAL, "all"]))
 @click.option("--store", type=click.Choice(STORES), default="sqlite", show_default=True)
 @click.option(
     "--jobs",
@@ -73,6 +72,7 @@ def main(
         "limits": lambda count: limits(store, count, rounds),
         "batches": lambda count: batches(store, count, rounds),
         "pages": lambda count: pages(store, count, rounds),
+        "campaign": lambda people: campaign(store, people),
         "soak": lambda rate: soak(store, minutes, rate),
         "schedules": lambda _: schedules(store, minutes),
         "encodes": lambda count: encodes(count, kills, rounds),

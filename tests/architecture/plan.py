@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "apps": {"public", "apps"},
     "apps.mail": {"public", "apps", "apps.mail"},
     "apps.media": {"public", "apps", "apps.media"},
-    "apps.notifier": {"public", "contrib", "apps", "apps.mail", "apps.media", "apps.notifier"},
+    "apps.notifier": {"public", "contrib", "web", "apps", "apps.mail", "apps.media", "apps.notifier"},
 }
 TOP_FLOOR = ("web", "cli", "contrib", "apps")
 

@@ -6,7 +6,7 @@ It knows no routes and no users; who may do what is judged in `gate.py`.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,13 +24,29 @@ CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 class Guard:
     """ASGI middleware. `hosts` are the names under which we may be addressed, None for any.
 
-    `largest` bounds the body of a request, in bytes.
+    `largest` bounds the body of a request, in bytes. `addresses` lets us be addressed by any IP address, `hint` says
+    how to be reached under a name, `headers` are what answers have unless they say otherwise. The bodies of requests
+    to `streamed` paths are left to their routes, which read them bit by bit and know a limit.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None, largest: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Collection[str] | None,
+        largest: int,
+        *,
+        addresses: bool = False,
+        hint: str = "the dashboard is not reached under that name; see --allow-host",
+        headers: Mapping[str, str] = HEADERS,
+        streamed: Collection[str] = (),
+    ) -> None:
         self._app = app
         self._hosts = None if hosts is None else {host.lower() for host in hosts}
         self._largest = largest
+        self._addresses = addresses
+        self._hint = hint
+        self._headers = headers
+        self._streamed = frozenset(streamed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -38,22 +54,23 @@ class Guard:
             return
         problem = self._problem(scope)
         if problem is not None:
-            await problem_response(problem)(scope, receive, _dressed(send))
+            await problem_response(problem)(scope, receive, _dressed(send, self._headers))
             return
-        if scope["method"] in CHANGING and "content-length" not in Headers(scope=scope):
+        bounded = scope["path"] not in self._streamed
+        if bounded and scope["method"] in CHANGING and "content-length" not in Headers(scope=scope):
             try:
                 receive = replayed(await whole_body(receive, self._largest), receive)
             except BodyTooLarge:
-                await problem_response(self._too_large())(scope, receive, _dressed(send))
+                await problem_response(self._too_large())(scope, receive, _dressed(send, self._headers))
                 return
-        await self._app(scope, receive, _dressed(send))
+        await self._app(scope, receive, _dressed(send, self._headers))
 
     def _problem(self, scope: Scope) -> Problem | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self._hosts is not None and not _is_loopback_host(host) and _name_of(host) not in self._hosts:
+        if not self._is_ours(host):
             # A page of somebody else's whose name was pointed at this machine would speak to us (DNS rebinding).
-            return Problem(421, "unknown_host", "the dashboard is not reached under that name; see --allow-host")
+            return Problem(421, "unknown_host", self._hint)
         if scope["method"] in CHANGING and not _same_origin(headers, host):
             return Problem(403, "cross_origin", "another site may not ask for changes here")
         if "origin" in headers and not _same_origin(headers, host):
@@ -62,9 +79,15 @@ class Guard:
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             return Problem(404, "not_found", "nothing here has a NUL in its name")
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._largest:
+        if not length.isdecimal() or (int(length) > self._largest and scope["path"] not in self._streamed):
             return self._too_large()
         return None
+
+    def _is_ours(self, host: str) -> bool:
+        name = _name_of(host)
+        if self._hosts is None or is_loopback(name) or name in self._hosts:
+            return True
+        return self._addresses and _is_address(name)
 
     def _too_large(self) -> Problem:
         return Problem(413, "too_large", f"a request may have at most {self._largest} bytes")
@@ -84,6 +107,13 @@ def is_loopback(host: str) -> bool:
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_address(name: str) -> bool:
+    try:
+        return bool(ipaddress.ip_address(name))
     except ValueError:
         return False
 
@@ -111,13 +141,13 @@ def _same_origin(headers: Headers, host: str) -> bool:
     return origin is None or urlsplit(origin).netloc == host
 
 
-def _dressed(send: Send) -> Send:
+def _dressed(send: Send, added: Mapping[str, str]) -> Send:
     """Add the headers that the answer does not have yet."""
 
     async def dressed(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
-            for name, value in HEADERS.items():
+            for name, value in added.items():
                 headers.setdefault(name, value)
         await send(message)
 

@@ -7,7 +7,7 @@ so that routes need not catch them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -30,7 +30,7 @@ from muskox import (
 )
 from muskox.web.policy import HEADERS
 
-__all__ = ["Problem", "described", "install", "problem_response"]
+__all__ = ["Explain", "Problem", "described", "install", "problem_response", "store_away"]
 
 _TITLES = {
     400: "Bad request",
@@ -38,7 +38,9 @@ _TITLES = {
     403: "Forbidden",
     404: "Not found",
     405: "Method not allowed",
+    408: "Nothing came in time",
     409: "Conflict",
+    410: "Gone",
     413: "Too large",
     415: "Unsupported media type",
     421: "Misdirected request",
@@ -83,6 +85,10 @@ class Problem(Exception):
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
+Explain = Callable[[Any], Problem]
+"""Turns an error into what is told of it."""
+
+
 def problem_response(problem: Problem) -> Response:
     """Write a problem down."""
     content: dict[str, Any] = {
@@ -103,13 +109,10 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _TITLES[status], "content": content} for status in statuses}
 
 
-def install(app: FastAPI) -> None:
-    """Let an application answer all its errors as problems."""
-    for kind, explain in _EXPLAINED.items():
+def install(app: FastAPI, more: Mapping[type[Exception], Explain] | None = None) -> None:
+    """Let an application answer all its errors as problems; `more` explains errors of its own."""
+    for kind, explain in {**_EXPLAINED, **(more or {})}.items():
         app.add_exception_handler(kind, _answer(explain))
-
-
-Explain = Callable[[Any], Problem]
 
 
 def _answer(explain: Explain) -> Callable[[Request, Exception], Awaitable[Response]]:
@@ -138,7 +141,8 @@ def _plain(error: HTTPException) -> Problem:
     return problem
 
 
-def _store_away(error: StoreError) -> Problem:
+def store_away(error: StoreError) -> Problem:
+    """Tell that the store gives no answer, and log why."""
     log.error("the store cannot do what was asked: %s", error)
     return Problem(503, "store_unavailable", "the store gives no answer or refuses; try again", Retry_After="2")
 
@@ -163,7 +167,7 @@ _EXPLAINED: dict[type[Exception], Explain] = {
     OptionError: _as(422, "invalid_option"),
     DataError: _as(422, "invalid_data"),
     DeclarationError: _as(422, "invalid_option"),
-    StoreError: _store_away,
+    StoreError: store_away,
     MuskoxError: _as(422, "refused"),
     Exception: _unforeseen,
 }

@@ -65,6 +65,24 @@ class Notifier:
         summary = await self.wait(**query)
         return (await self.http.get(f"/dev/inbox/messages/{summary['id']}")).json()
 
+    async def subscribe(self, email: str, name: str = "", on: str = "newsletter") -> None:
+        """Ask to be on a list and use the link in the mail."""
+        asked = await self.http.post(f"/lists/{on}/subscriptions", json={"email": email, "name": name})
+        assert asked.status_code == 202, asked.text
+        mail = await self.mail(to=email, subject="Confirm")
+        found = re.search(r"/lists/confirm\?token=[\w=-]+", mail["text"])
+        assert found is not None
+        assert (await self.http.post(found[0])).status_code == 200
+
+    async def campaign_ended(self, id: str, seconds: float = 20.0) -> dict[str, Any]:
+        with self.services.bell.listen("inbox") as ear:
+            async with asyncio.timeout(seconds):
+                while True:
+                    found = (await self.http.get(f"/campaigns/{id}")).json()
+                    if found["state"] in {"finished", "cancelled"}:
+                        return found
+                    await ear.wait(0.2)
+
     async def reset_token(self, email: str = "ada@example.org", after: str = "") -> str:
         """Ask for a reset and read the token out of the mail."""
         assert (await self.http.post("/auth/password-reset", json={"email": email})).status_code == 202

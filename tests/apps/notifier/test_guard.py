@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from muskox.apps.notifier.guard import LARGEST_REQUEST
+from muskox.apps.notifier.idempotency import LARGEST_REQUEST
 from tests.apps.notifier.conftest import ADA
 
 PATHS = [

@@ -37,6 +37,13 @@ SHIPPED = (
         samples={"plain": {**_SITE, "name": "Ada", "changed_at": "24 November 2026, 12:00 UTC"}},
     ),
     MailTemplate(
+        "confirm-subscription",
+        subject="Confirm: {{ list_name }}",
+        samples={
+            "plain": {**_SITE, "list_name": "News", "link": "https://app.example.org/lists/confirm?token=sample"},
+        },
+    ),
+    MailTemplate(
         "newsletter",
         subject="{{ headline_text }}",
         samples={
@@ -45,6 +52,14 @@ SHIPPED = (
                 "name": "Ada",
                 "headline_text": "What is new in November",
                 "paragraphs": ["Schedules are here.", "More next week."],
+                "unsubscribe_url": "https://app.example.org/u/sample",
+                "postal_address": "Muskox, 1 Tundra Road, 9999 Northpole",
+            },
+            "without a name": {
+                **_SITE,
+                "name": "",
+                "headline_text": "What is new in November",
+                "paragraphs": ["Schedules are here."],
             },
         },
     ),

@@ -47,6 +47,17 @@ open_states = (MessageState.QUEUED, MessageState.SENDING, MessageState.DEFERRED,
 _RUNNING = (CampaignState.PLANNING, CampaignState.SENDING)
 _HARD = frozenset({Reason.UNKNOWN_MAILBOX, Reason.INVALID_ADDRESS, Reason.MAILBOX_DISABLED})
 _REFUSED = frozenset({Reason.POLICY, Reason.SPAM})
+_OUTCOMES = (
+    MessageState.SENT,
+    MessageState.DELIVERED,
+    MessageState.BOUNCED,
+    MessageState.COMPLAINED,
+    MessageState.FAILED,
+)
+_JUDGED = [
+    campaigns.c[name]
+    for name in ("state", "hard_bounces", "refusals", "looked_at_outcomes", *(f"n_{state}" for state in _OUTCOMES))
+]
 _BRAKE = Brake()
 
 
@@ -77,13 +88,12 @@ def follow(
         values["hard_bounces"] = table.hard_bounces + 1
     if target in {MessageState.BOUNCED, MessageState.FAILED} and reason in _REFUSED:
         values["refusals"] = table.refusals + 1
-    moved = update(campaigns).where(table.id == campaign_id).values(values).returning(campaigns)
-    row = connection.execute(moved).mappings().one_or_none()
     # Also at each success: what comes back may all have come before there were enough outcomes to judge by.
-    if row is not None and target in {
-        MessageState.SENT, MessageState.BOUNCED, MessageState.COMPLAINED, MessageState.FAILED
-    }:  # fmt: skip
-        _brake(connection, row, _BRAKE)
+    row = connection.execute(
+        update(campaigns).where(table.id == campaign_id).values(values).returning(*_JUDGED)
+    ).mappings().one_or_none()  # fmt: skip
+    if row is not None and target in _OUTCOMES:
+        _judge(connection, campaign_id, row, _BRAKE)
 
 
 def put_under_way(connection: Connection, campaign_id: str, at: datetime) -> None:
@@ -100,32 +110,20 @@ def put_under_way(connection: Connection, campaign_id: str, at: datetime) -> Non
     )
 
 
-def _brake(connection: Connection, row: RowMapping, brake: Brake) -> None:
+def _judge(connection: Connection, campaign_id: str, row: RowMapping, brake: Brake) -> None:
     """Pause a campaign of which too much comes back. What an operator has resumed is judged by what came since."""
-    if row["state"] not in _RUNNING:
-        return
-    gone = {state: row[f"n_{state}"] for state in MessageState}
-    outcomes = sum(
-        gone[state]
-        for state in (
-            MessageState.SENT,
-            MessageState.DELIVERED,
-            MessageState.BOUNCED,
-            MessageState.COMPLAINED,
-            MessageState.FAILED,
-        )
-    )
-    if outcomes - row["looked_at_outcomes"] < brake.outcomes:
+    outcomes = sum(row[f"n_{state}"] for state in _OUTCOMES)
+    if row["state"] not in _RUNNING or outcomes - row["looked_at_outcomes"] < brake.outcomes:
         return
     shares = {
         "hard bounces": (row["hard_bounces"] / outcomes, brake.hard_bounces),
-        "complaints": (gone[MessageState.COMPLAINED] / outcomes, brake.complaints),
+        "complaints": (row[f"n_{MessageState.COMPLAINED}"] / outcomes, brake.complaints),
         "refusals": (row["refusals"] / outcomes, brake.refusals),
     }
     too_much = [f"{share:.1%} {what}" for what, (share, most) in shares.items() if share > most]
     if too_much:
         connection.execute(
             update(campaigns)
-            .where(campaigns.c.id == row["id"])
+            .where(campaigns.c.id == campaign_id)
             .values(state=CampaignState.PAUSED, state_reason=f"paused by itself: {', '.join(too_much)}")
         )

@@ -197,7 +197,7 @@ class Mail:
         return Accepted(message.id, created=True)
 
     def job_of(self, message: Message) -> NewJob:
-        """Make the job that delivers a message, to be added."""
+        """Make the job that delivers a message, to be added: now, or when its next attempt is due."""
         return self.ox.queue(message.queue).new(
             JOB_NAME,
             {"message_id": message.id},

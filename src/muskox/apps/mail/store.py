@@ -33,6 +33,7 @@ __all__ = [
     "find_same",
     "get",
     "insert_message",
+    "message_of",
     "move",
     "note",
     "open_attempt",
@@ -135,7 +136,7 @@ def insert_message(connection: Connection, message: Message) -> bool:
 def get(connection: Connection, id: str) -> Message | None:
     """Give a message by its id."""
     row = connection.execute(select(tables.messages).where(tables.messages.c.id == id)).mappings().one_or_none()
-    return None if row is None else _message(row)
+    return None if row is None else message_of(row)
 
 
 def find_same(connection: Connection, message: Message) -> Message | None:
@@ -151,7 +152,7 @@ def find_same(connection: Connection, message: Message) -> Message | None:
         table.campaign_id == message.campaign_id, table.address_key == message.address_key
     )
     row = connection.execute(same).mappings().one_or_none()
-    return None if row is None else _message(row)
+    return None if row is None else message_of(row)
 
 
 def find_by_key(connection: Connection, scope: str, key: str) -> Message | None:
@@ -159,7 +160,7 @@ def find_by_key(connection: Connection, scope: str, key: str) -> Message | None:
     table = tables.messages.c
     row = connection.execute(select(tables.messages).where(table.scope == scope, table.idempotency_key == key))
     found = row.mappings().one_or_none()
-    return None if found is None else _message(found)
+    return None if found is None else message_of(found)
 
 
 def move(
@@ -350,7 +351,8 @@ def _append(
     connection.execute(insert(tables.events), values)
 
 
-def _message(row: RowMapping) -> Message:
+def message_of(row: RowMapping) -> Message:
+    """Make a message of its row."""
     values: dict[str, Any] = {str(name): value for name, value in row.items()}
     values["state"], values["reason"] = MessageState(values["state"]), Reason(values["reason"])
     return Message(**values)

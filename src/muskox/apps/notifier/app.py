@@ -18,12 +18,25 @@ from muskox.apps.media.web import problems as media_problems
 from muskox.apps.media.web.routes import STREAMED, media_router
 from muskox.apps.notifier import problems
 from muskox.apps.notifier.alerts import Alert, log_alert
-from muskox.apps.notifier.guard import Guard
-from muskox.apps.notifier.idempotency import Idempotent
+from muskox.apps.notifier.idempotency import LARGEST_REQUEST, Idempotent
 from muskox.apps.notifier.pages import STATIC
-from muskox.apps.notifier.routes import front, health, inbox, messages, resets, users
+from muskox.apps.notifier.policy import SECURITY_HEADERS
+from muskox.apps.notifier.routes import (
+    campaigns,
+    front,
+    health,
+    inbox,
+    lists,
+    messages,
+    previews,
+    resets,
+    sending,
+    suppressions,
+    users,
+)
 from muskox.apps.notifier.services import build_services, run_services
 from muskox.apps.notifier.settings import Settings, read_environment, read_settings
+from muskox.web.guard import Guard
 
 __all__ = ["create_app"]
 
@@ -50,12 +63,20 @@ def create_app(settings: Settings | None = None, *, world: World | None = None, 
         redirect_slashes=False,
     )
     app.state.services = services
-    for module in (users, resets, messages, health, inbox, front):
+    for module in (users, resets, sending, messages, lists, previews, campaigns, suppressions, health, inbox, front):
         app.include_router(module.router)
     app.include_router(media_router(services.media))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     problems.install(app)
     media_problems.install(app)
     app.add_middleware(Idempotent, services=services, streamed=STREAMED)
-    app.add_middleware(Guard, hosts=[urlsplit(settings.public_url).hostname or "localhost"], streamed=STREAMED)
+    app.add_middleware(
+        Guard,
+        hosts=[urlsplit(settings.public_url).hostname or "localhost"],
+        largest=LARGEST_REQUEST,
+        addresses=True,
+        hint="this service is not reached under that name; set PUBLIC_URL to it",
+        headers=SECURITY_HEADERS,
+        streamed=STREAMED,
+    )
     return app

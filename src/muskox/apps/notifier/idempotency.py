@@ -24,11 +24,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from muskox.apps.mail.worlds import moment_now
 from muskox.apps.notifier import tables
-from muskox.apps.notifier.bodies import replayed, whole_body
-from muskox.apps.notifier.problems import Problem, problem_response
 from muskox.apps.notifier.services import Services
+from muskox.web.bodies import replayed, whole_body
+from muskox.web.problems import Problem, problem_response
 
-__all__ = ["Idempotent"]
+__all__ = ["LARGEST_REQUEST", "Idempotent"]
+
+LARGEST_REQUEST = 1_048_576
+"""Bytes of a request; the guard before us lets none through that has more."""
 
 KEPT = timedelta(days=1)
 LOST = timedelta(minutes=1)
@@ -71,7 +74,7 @@ class Idempotent:
             )
             await problem_response(problem)(scope, receive, send)
             return
-        body = await whole_body(receive)
+        body = await whole_body(receive, LARGEST_REQUEST)
         asked = _Asked(f"POST {scope['path']}", key, self._digest(body))
         answer = await asyncio.to_thread(self._begin, asked)
         if answer is not None:

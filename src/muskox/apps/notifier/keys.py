@@ -33,6 +33,11 @@ class Keyring:
     def current(self) -> bytes:
         return self._keys[self.current_id]
 
+    @property
+    def secrets(self) -> list[bytes]:
+        """The present key first, then earlier ones."""
+        return [self._keys[self.current_id], *(key for id, key in self._keys.items() if id != self.current_id)]
+
     def derive(self, key_id: str, text: bytes) -> bytes | None:
         """Compute 32 bytes from a text under a key; None when that key is gone."""
         key = self._keys.get(key_id)

@@ -1,7 +1,7 @@
-"""The weekly newsletter: a schedule, and the job that writes the issue to every user.
+"""The weekly newsletter: a schedule, and the job that makes a campaign of the issue.
 
 An issue is a text file that the operator puts there; without one nobody is
-written to. Subscriptions, and links to end them, are not here yet.
+written to. Who gets it is on the list `newsletter`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from sqlalchemy import select
-
 from muskox import ActiveJob, Exponential
 from muskox.apps.mail.sending import Mail
-from muskox.apps.notifier import tables
+from muskox.apps.mail.spreading import Campaigns
+from muskox.apps.notifier.lists import NEWSLETTER
 
 __all__ = ["SCHEDULE", "Newsletter"]
 
 SCHEDULE = "weekly-newsletter"
 QUEUE = "newsletter"
-BATCH = 100
 LATEST = 6 * 3_600.0
 """Seconds after its moment at which an issue is still worth sending."""
 
@@ -29,27 +27,31 @@ log = logging.getLogger("muskox.notifier")
 class Newsletter:
     """Declares the schedule. `issue` is the file: the subject in its first line, then the text; None: no issue."""
 
-    def __init__(self, mail: Mail, issue: Path | None, *, cron: str, tz: str) -> None:
+    def __init__(self, mail: Mail, campaigns: Campaigns, issue: Path | None, *, cron: str, tz: str) -> None:
         self._mail = mail
+        self._campaigns = campaigns
         self._issue = issue
         mail.ox.cron(
             cron, tz=tz, queue=QUEUE, name=SCHEDULE, attempts=8, backoff=Exponential(60), overlap="skip",
             catch_up="none", grace=LATEST,
         )(self.send)  # fmt: skip
 
-    async def send(self, job: ActiveJob) -> dict[str, int]:
-        """Add a mail for each user, in batches; again from the start after a failure, which adds none twice."""
-        issue = await self._mail.in_thread(self._read)
+    async def send(self, job: ActiveJob) -> dict[str, str | bool | None]:
+        """Start the campaign of this moment; again after a failure, which finds the campaign that is there."""
+        return await self._mail.in_thread(self._start, job.id)
+
+    def _start(self, job_id: str) -> dict[str, str | bool | None]:
+        issue = self._read()
         if issue is None:
             log.info("no issue of the newsletter is there: nobody is written to")
-            return {"users": 0, "added": 0}
-        users, added, last = 0, 0, ""
-        while True:
-            ids, created = await self._mail.in_thread(self._add_batch, issue, job.id, last)
-            if not ids:
-                return {"users": users, "added": added}
-            users, added, last = users + len(ids), added + created, ids[-1]
-            await job.progress({"users": users})
+            return {"campaign": None, "created": False}
+        subject, text = issue
+        context = {"headline_text": subject, "paragraphs": text.split("\n\n")}
+        with self._mail.engine.begin() as connection:
+            found, created = self._campaigns.start(
+                connection, NEWSLETTER, "newsletter", context, occurrence=_occurrence(job_id)
+            )
+        return {"campaign": found.id, "created": created}
 
     def _read(self) -> tuple[str, str] | None:
         """The subject and the text."""
@@ -58,29 +60,8 @@ class Newsletter:
         subject, _, text = self._issue.read_text("utf-8").strip().partition("\n")
         return (subject.strip(), text.strip()) if subject.strip() else None
 
-    def _add_batch(self, issue: tuple[str, str], occurrence: str, after: str) -> tuple[list[str], int]:
-        """Add the mails for the users whose ids follow `after`; their mails have keys, so that each gets one."""
-        subject, text = issue
-        users = tables.users
-        with self._mail.engine.begin() as connection:
-            found = connection.execute(
-                select(users.c.id, users.c.email, users.c.name)
-                .where(users.c.id > after)
-                .order_by(users.c.id)
-                .limit(BATCH)
-            ).all()
-            created = 0
-            for user in found:
-                sent = self._mail.send(
-                    "newsletter",
-                    to=user.email,
-                    display=user.name,
-                    context={"name": user.name, "headline_text": subject, "paragraphs": text.split("\n\n")},
-                    kind="newsletter",
-                    key=f"{occurrence}/{user.id}",
-                    scope="newsletter",
-                    user_id=user.id,
-                    within=connection,
-                )
-                created += sent.created
-        return [user.id for user in found], created
+
+def _occurrence(job_id: str) -> str:
+    """Name the moment that the job was added for, whatever became of the schedule since; by hand, the job."""
+    moment = job_id.rpartition(":")[2] if job_id.startswith("schedule:") else job_id
+    return f"{NEWSLETTER}/{moment}"

@@ -23,9 +23,14 @@ _environment = Environment(
 )
 
 
-def page(name: str, services: Services, *, status: int = 200, **context: Any) -> HTMLResponse:
+def page(
+    name: str, services: Services, *, status: int = 200, headers: dict[str, str] | None = None, **context: Any
+) -> HTMLResponse:
     """Render a page with the name of the product, and whether there is an inbox to link to."""
     text = _environment.get_template(name).render(
-        product=services.settings.product, has_inbox=services.inbox is not None, **context
+        product=services.settings.product,
+        has_inbox=services.inbox is not None,
+        production=services.settings.production,
+        **context,
     )
-    return HTMLResponse(text, status)
+    return HTMLResponse(text, status, headers=headers)

@@ -26,8 +26,11 @@ from muskox.apps.mail.delivery import Delivery
 from muskox.apps.mail.domains import DomainRules
 from muskox.apps.mail.inbound import Inbound, read_bounces
 from muskox.apps.mail.inbox import Inbox
+from muskox.apps.mail.list_links import ListLinks
 from muskox.apps.mail.pool import Smtp
 from muskox.apps.mail.sending import Mail
+from muskox.apps.mail.spreading import Campaigns
+from muskox.apps.mail.subscriptions import Tokens
 from muskox.apps.mail.worlds import moment_now
 from muskox.apps.media.media import Media
 from muskox.apps.media.video.errors import VideoToolsMissing
@@ -35,10 +38,12 @@ from muskox.apps.media.video.tools import Tools, find_tools
 from muskox.apps.notifier.alerts import Alert, log_alert, watch_failures
 from muskox.apps.notifier.engine import create_tables, database_file, open_engine
 from muskox.apps.notifier.keys import Keyring, key_in_file, key_in_text
+from muskox.apps.notifier.lists import Lists
 from muskox.apps.notifier.newsletter import Newsletter
 from muskox.apps.notifier.outbox import OutboxJobs
 from muskox.apps.notifier.resets import Resets
 from muskox.apps.notifier.settings import Settings
+from muskox.apps.notifier.tries import count_try, who_of
 from muskox.apps.notifier.users import NewUser, add_user, hash_password
 
 __all__ = ["Registered", "Services", "build_services", "run_services"]
@@ -70,6 +75,8 @@ class Services:
     inbox: Inbox | None
     abandoned: Abandoned
     resets: Resets
+    lists: Lists
+    campaigns: Campaigns
     keys: Keyring
     passwords: ThreadPoolExecutor
     outbox: OutboxJobs | None
@@ -85,6 +92,13 @@ class Services:
         self.media.create_tables()
         if self.outbox is not None:
             self.outbox.create_tables()
+        self.lists.create_first()
+
+    def too_often(self, what: str, address: str) -> int:
+        """Count that a machine asks for something; after how many seconds it may again, 0: now. Blocks."""
+        with self.engine.begin() as connection:
+            who, now = who_of(self.keys.current, address), self.ox.world.now()
+            return count_try(connection, what, who, now, self.settings.asks_per_hour)
 
     def register(self, user: NewUser) -> Registered:
         """Store a user, the welcome message and its job: all three or none; raises `EmailTaken`. Blocks."""
@@ -129,7 +143,10 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
     Delivery(mail, rate=settings.rate, domains=DomainRules(bulk=settings.domain_rate))
     if settings.bounce_maildir is not None:
         read_bounces(Inbound(mail), settings.bounce_maildir)
-    Newsletter(mail, settings.newsletter_file, cron=settings.newsletter_cron, tz=settings.newsletter_tz)
+    tokens = Tokens(*keys.secrets)
+    mail.links = ListLinks(tokens, settings.public_url, postal=settings.postal_address)
+    campaigns = Campaigns(mail)
+    Newsletter(mail, campaigns, settings.newsletter_file, cron=settings.newsletter_cron, tz=settings.newsletter_tz)
     watch_failures(ox, alert)
     return Services(
         settings=settings,
@@ -140,6 +157,8 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
         inbox=transport if isinstance(transport, Inbox) else None,
         abandoned=Abandoned(mail),
         resets=Resets(mail, keys, settings.public_url),
+        lists=Lists(mail, tokens, settings.public_url),
+        campaigns=campaigns,
         keys=keys,
         passwords=ThreadPoolExecutor(_HASHES, "muskox-passwords"),
         outbox=outbox,

@@ -22,10 +22,12 @@ from muskox.apps.mail.compose import Sender
 from muskox.apps.mail.errors import Refused
 from muskox.apps.mail.headers import check_text
 from muskox.apps.mail.smtp import SmtpServer, Tls
+from muskox.web import Access, Role, Token, digest_of, read_access
 
 __all__ = ["Settings", "is_loopback", "read_environment", "read_settings"]
 
 _PORTS = {Tls.STARTTLS: 587, Tls.IMPLICIT: 465, Tls.NONE: 25}
+_SHORTEST_KEY = 16
 _MAILBOX = re.compile(r'\s*"?(?P<display>[^"<>]*?)"?\s*<(?P<address>[^<>]+)>\s*')
 _YES, _NO = {"1", "yes", "true", "on"}, {"0", "no", "false", "off"}
 
@@ -33,6 +35,10 @@ _YES, _NO = {"1", "yes", "true", "on"}, {"0", "no", "false", "off"}
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How one process of the notifier runs. `smtp` None: mail goes to the built-in inbox.
+
+    `access` says who may use what is for operators; without it, this machine alone. `production` refuses campaigns
+    that mailbox providers would not take, and hides the pages for development. `asks_per_hour` is how often one
+    machine may ask for mail to an address: resets and subscriptions.
 
     `url` is where the jobs are and `database` where users and mails are, empty: the same.
     """
@@ -57,6 +63,11 @@ class Settings:
     domain_rate: Rate | None = None
     bounce_domain: str = ""
     bounce_maildir: Path | None = None
+    access: Access = field(default_factory=Access, repr=False)
+    production: bool = False
+    postal_address: str = ""
+    signed: bool = False
+    asks_per_hour: int = 20
 
     @property
     def shared(self) -> bool:
@@ -93,6 +104,11 @@ def read_settings(environment: Mapping[str, str], *, address: str) -> Settings:
         media_root=_folder(environment, "MEDIA_ROOT"),
         **_limits(environment),
         **_bounces(environment),
+        access=_access(environment),
+        production=_switch(environment, "PRODUCTION", default=False),
+        postal_address=environment.get("POSTAL_ADDRESS", "").strip(),
+        signed=_switch(environment, "SIGNING_RELAY", default=False),
+        asks_per_hour=_number(environment, "ASKS_PER_HOUR", 20, 1_000_000),
         database=environment.get("DATABASE_URL") or ("" if _keeps_tables(url) else "sqlite:///muskox.db"),
     )
 
@@ -130,6 +146,17 @@ def _bounces(environment: Mapping[str, str]) -> dict[str, Any]:
     except Refused as error:
         raise OptionError(f"BOUNCE_DOMAIN is {domain!r}: {error}") from None
     return {"bounce_domain": written, "bounce_maildir": Path(folder) if folder else None}
+
+
+def _access(environment: Mapping[str, str]) -> Access:
+    """Who may use the routes for operators: a file as `muskox access` writes it, or one key in `API_KEY`."""
+    file, key = environment.get("ACCESS_FILE", "").strip(), environment.get("API_KEY", "").strip()
+    access = read_access(Path(file)) if file else Access()
+    if not key:
+        return access
+    if len(key) < _SHORTEST_KEY:
+        raise OptionError(f"API_KEY has {len(key)} characters; give at least {_SHORTEST_KEY} random ones")
+    return Access(access.users, (*access.tokens, Token("api-key", digest_of(key), Role.ADMIN)))
 
 
 def _keeps_tables(url: str) -> bool:

@@ -6,7 +6,7 @@ from sqlalchemy import Column, ForeignKey, Index, Integer, LargeBinary, String, 
 
 from muskox.apps.mail.tables import Moment, metadata
 
-__all__ = ["idempotency", "reset_tokens", "users"]
+__all__ = ["idempotency", "reset_tokens", "tries", "users"]
 
 users = Table(
     "users",
@@ -48,4 +48,14 @@ idempotency = Table(
     Column("status_code", Integer),
     Column("response", Text),
     Column("created_at", Moment, nullable=False, index=True),
+)
+
+# How often somebody asked for something in an hour; who is kept as a keyed hash.
+tries = Table(
+    "tries",
+    metadata,
+    Column("what", String(32), primary_key=True),
+    Column("who", String(64), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("n", Integer, nullable=False),
 )

@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 
 from muskox.apps.notifier.services import Services
 
-__all__ = ["Given", "written"]
+__all__ = ["Given", "address_of", "written"]
 
 
 def _services(request: Request) -> Services:
@@ -27,3 +27,8 @@ def written(moment: datetime | None) -> str | None:
     if moment is None:
         return None
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from, as the server saw it."""
+    return request.client.host if request.client else ""

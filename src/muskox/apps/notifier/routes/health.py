@@ -6,8 +6,8 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from muskox.apps.notifier.health import examine
-from muskox.apps.notifier.problems import described
 from muskox.apps.notifier.routes.given import Given
+from muskox.web.problems import described
 
 __all__ = ["router"]
 

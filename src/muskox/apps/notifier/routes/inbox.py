@@ -7,7 +7,6 @@ allows nothing but styles, and is shown in a frame without rights.
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -15,13 +14,12 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 
 from muskox.apps.mail.inbox import TOPIC, Inbox, InboxMail, Opened, open_mail
 from muskox.apps.notifier.pages import page
-from muskox.apps.notifier.policy import MAIL_POLICY
-from muskox.apps.notifier.problems import Problem, described
 from muskox.apps.notifier.routes.given import Given, written
+from muskox.apps.notifier.routes.previews import framed
+from muskox.web.problems import Problem, described
 
 __all__ = ["router"]
 
-_HEAD = re.compile(r"(<head[^>]*>)", re.IGNORECASE)
 _LONGEST_WAIT = 60.0
 _LOOK_AGAIN = 0.5
 
@@ -99,11 +97,9 @@ def read_raw(opened: OpenedMail) -> Response:
     response_class=HTMLResponse,
     responses=described(404),
 )
-def read_html(opened: OpenedMail) -> HTMLResponse:
+def read_html(opened: OpenedMail, *, dark: bool = False) -> HTMLResponse:
     """Give the HTML of a mail under a policy that runs and loads nothing; its links open in new windows."""
-    html = opened[2].html
-    based = _HEAD.sub(r'\1<base target="_blank">', html, count=1) if _HEAD.search(html) else html
-    return HTMLResponse(based, headers={"Content-Security-Policy": MAIL_POLICY})
+    return framed(opened[2].html, dark=dark)
 
 
 @router.get("/wait", summary="Wait for a mail to land", responses=described(408))

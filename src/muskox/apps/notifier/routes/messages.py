@@ -14,9 +14,9 @@ from sse_starlette import EventSourceResponse
 from muskox.apps.mail import store
 from muskox.apps.mail.states import FINAL, MessageState
 from muskox.apps.mail.store import Event, Message
-from muskox.apps.notifier.problems import Problem, described
 from muskox.apps.notifier.routes.given import Given, written
 from muskox.apps.notifier.services import Services
+from muskox.web.problems import Problem, described
 
 __all__ = ["router"]
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from muskox.apps.mail.addresses import parse_address
 from muskox.apps.notifier.pages import page
-from muskox.apps.notifier.problems import Problem, described
 from muskox.apps.notifier.resets import TokenRefused, TokenUnknown
-from muskox.apps.notifier.routes.given import Given
+from muskox.apps.notifier.routes.given import Given, address_of
 from muskox.apps.notifier.users import Invalid
+from muskox.web.problems import Problem, described
 
 __all__ = ["router"]
 
@@ -46,11 +47,15 @@ class NewPassword(BaseModel):
 
 
 @router.post(
-    "/auth/password-reset", status_code=202, summary="Ask for a mail with a reset link", responses=described(422)
+    "/auth/password-reset", status_code=202, summary="Ask for a mail with a reset link", responses=described(422, 429)
 )
-async def request_reset(request: ResetRequest, services: Given) -> dict[str, str]:
+async def request_reset(asked: ResetRequest, request: Request, services: Given) -> dict[str, str]:
     """Answer the same for every address, known or not; a job finds out and writes."""
-    await services.resets.request(parse_address(request.email))
+    address = parse_address(asked.email)
+    wait = await asyncio.to_thread(services.too_often, "reset", address_of(request))
+    if wait:
+        raise Problem(429, "too_often", "too many were asked for from there; try again later", Retry_After=str(wait))
+    await services.resets.request(address)
     return {}
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from muskox.apps.notifier.problems import Problem, described
 from muskox.apps.notifier.routes.given import Given
 from muskox.apps.notifier.users import EmailTaken, new_user
+from muskox.web.problems import Problem, described
 
 __all__ = ["router"]
 

@@ -1,4 +1,4 @@
-// One mail: tabs for its parts, and two widths for its HTML.
+// One mail: tabs for its parts, two widths for its HTML, and how a dark screen shows it.
 
 const tabs = [...document.querySelectorAll("[role=tab]")];
 const frame = document.getElementById("frame");
@@ -30,3 +30,13 @@ for (const name of ["wide", "phone"]) {
     document.getElementById("phone").setAttribute("aria-pressed", String(name === "phone"));
   });
 }
+
+const dark = document.getElementById("dark");
+dark.addEventListener("click", () => {
+  const on = dark.getAttribute("aria-pressed") !== "true";
+  dark.setAttribute("aria-pressed", String(on));
+  const url = new URL(frame.src);
+  if (on) url.searchParams.set("dark", "true");
+  else url.searchParams.delete("dark");
+  frame.src = url.pathname + url.search;
+});
