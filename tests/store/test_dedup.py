@@ -107,7 +107,10 @@ async def test_a_window_counts_from_the_adding_whatever_becomes_of_the_job(store
     assert await added(store, "c", window=60) == ("b", False)
 
 
-@pytest.mark.parametrize("rule", [{}, {"until": "started"}, {"window": 60}])
+RULES = [{}, {"until": "started"}, {"window": 60}]
+
+
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("delay", [0, 60])
 async def test_cancelled_and_removed_jobs_let_their_keys_go(store, rule, delay):
     await added(store, "a", delay=delay, **rule)
@@ -502,6 +505,43 @@ def test_what_is_remembered_travels_whole():
     job = new("a", then="keep-last", data='{"n":1}', priority=3)
 
     assert msgspec.json.decode(msgspec.json.encode(job), type=NewJob) == job
+
+
+# --- ids that are given again ----------------------------------------------------------
+
+
+async def ended_and_cleared(store, claim, id, **rule):
+    """A job that had the key, of which nothing is left, and a plain one that was given its id."""
+    await store.add([new(id, **rule)])
+    [job] = await claim()
+    await store.settle([Complete(job.lease)])
+    await store.clear({"files": Retention(completed_most=0)})
+    assert await store.get("files", [id]) == [None]
+    await store.add([NewJob(id, "files", "resize", data='"plain"')])
+
+
+RULES = [{}, {"until": "started"}, {"then": "replace"}, {"then": "keep-last"}, {"then": "reject"}]
+
+
+@pytest.mark.parametrize("rule", RULES)
+async def test_a_later_job_with_the_id_of_the_first_has_not_its_key(store, claim, rule):
+    await ended_and_cleared(store, claim, "a", **rule)
+
+    assert await added(store, "b", data="2", **rule) == ("b", True)
+
+    assert [(await one(store, id)).data for id in "ab"] == ["plain", 2]
+    assert await added(store, "c") == ("b", False)
+
+
+@pytest.mark.parametrize("rule", [{}, {"then": "replace"}])
+async def test_a_window_outlives_its_job_and_a_later_one_with_the_same_id_is_not_taken_for_it(store, claim, rule):
+    await ended_and_cleared(store, claim, "a", window=60, **rule)
+
+    [answer] = await store.add([new("b", data="2", window=60, **rule)])
+
+    assert (answer.job.id, answer.job.data, answer.created) == ("a", 2, False)
+    assert (await one(store, "a")).data == "plain"
+    assert await ids(store) == ["a"]
 
 
 # --- with the keys of limits -----------------------------------------------------------

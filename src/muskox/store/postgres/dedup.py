@@ -81,9 +81,9 @@ class Adding:
         for place, id in self._there.items():
             job = self._jobs[place - 1]
             there = stored.get((job.queue, id))
-            if there is None:
-                if id == job.id:
-                    return None
+            if there is None and id == job.id:
+                return None
+            if there is None or (id != job.id and not _has_key_of(there, job)):
                 there = gone(job, id)
             found[place - 1] = Added(there, False)
         seen: set[int] = set()
@@ -92,3 +92,9 @@ class Adding:
             answers.append(found[place] if place not in seen else Added(found[place].job, False))
             seen.add(place)
         return answers
+
+
+def _has_key_of(there: Job, job: NewJob) -> bool:
+    """Whether a job is the one that has a new one's key, and not a later one with the same id."""
+    theirs, ours = there.options.dedup, job.options.dedup
+    return theirs is not None and ours is not None and theirs.key == ours.key

@@ -353,11 +353,6 @@ FROM muskox.dedups AS d JOIN muskox.queues AS q ON q.id = d.queue
 WHERE d.later IS NOT NULL
   AND NOT EXISTS (SELECT FROM muskox.jobs AS j WHERE j.queue = d.queue AND j.id = d.job AND j.state <= 3)
 UNION ALL
-SELECT 'it has the dedup key ' || d.key || ' and knows nothing of it', q.name, d.job
-FROM muskox.dedups AS d JOIN muskox.queues AS q ON q.id = d.queue
-JOIN muskox.jobs AS j ON j.queue = d.queue AND j.id = d.job
-WHERE position('"key":' || to_json(d.key)::text IN COALESCE(j.options, '')) = 0
-UNION ALL
 SELECT 'it has to be begun in time, and nobody looks', q.name, j.id
 FROM muskox.jobs AS j JOIN muskox.queues AS q ON q.id = j.queue
 WHERE j.state < 3 AND j.attempt = 0 AND j.stalls = 0 AND j.started IS NULL AND position('"expires_in":' IN j.options) > 0

@@ -96,7 +96,7 @@ class _Queue:
             *map(self._finding, unfit),
             *self._look_back(seen),
             *await self._compare_figures(),
-            *await self._look_at_keys(seen),
+            *await self._look_at_keys(),
             *await self._look_at_times(),
         ]
 
@@ -224,19 +224,14 @@ class _Queue:
                 found.append(self._finding(f"{said} jobs named {name!r} are said to be {state}, {real} are"))
         return found
 
-    async def _look_at_keys(self, seen: set[str]) -> list[Finding]:
-        """Whether each dedup key has its job, and each job that nobody has begun with its key."""
+    async def _look_at_keys(self) -> list[Finding]:
+        """Whether each job that nobody has begun with has its dedup key, and all that is kept of keys fits."""
         kept = await self._hash(f"dedup:{self._name}")
         holders = {key.decode(): long(its[8:]) for key, its in kept.items()}
         later = {long(id) for id in await self._hash(f"later:{self._name}")}
         looked = {key.decode() for key in await self._whole_set(f"dedup-look:{self._name}")}
         rules = {id: rule for id, job in self._keyed.items() if (rule := job.options.dedup) is not None}
         return [
-            *(
-                self._finding(f"it has the dedup key {key!r} and knows nothing of it", id)
-                for key, id in holders.items()
-                if id in seen and (id not in rules or rules[id].key != key)
-            ),
             *(
                 self._finding("a job is to be added after it, and it has ended", id)
                 for id in later

@@ -99,7 +99,7 @@ def _held(tx: Tx, jobs: Sequence[NewJob]) -> dict[int, _Holder]:
 def _meet(tx: Tx, job: NewJob, holder: _Holder) -> Added | None:
     """What becomes of a job whose key another has; None: it takes that one's place, which has been removed."""
     then, place = _rule(job).then, {"queue": job.queue, "key": _rule(job).key}
-    [there] = get(tx, job.queue, [holder.id])
+    [there] = get(tx, job.queue, [holder.id]) if holder.seq is not None else [None]
     if there is None:
         return Added(gone(job, holder.id), False)
     if then in ("replace", "keep-last") and holder.is_unbegun:
@@ -206,15 +206,11 @@ def sweep(tx: Tx, limit: int) -> None:
 
 
 def audit(tx: Tx) -> list[Finding]:
-    """Whether each key has its job, and each job that nobody has begun with its key."""
+    """Whether each job that nobody has begun with has its key, and nothing is kept to be added after one that ended."""
     found = [
         Finding(f"a job with the dedup key {key!r} is to be added after it, and it has ended", queue, id)
         for queue, id, key in tx.db.execute(SQL["audit_later"])
     ]
-    for queue, id, key, options in tx.db.execute(SQL["audit_holder"]):
-        rule = None if options is None else rows.read_options(options).dedup
-        if rule is None or rule.key != key:
-            found.append(Finding(f"it has the dedup key {key!r} and knows nothing of it", queue, id))
     for queue, number, id, options in tx.db.execute(SQL["audit_unheld"]).fetchall():
         rule = rows.read_options(options).dedup
         if rule is None or rule.window is not None:

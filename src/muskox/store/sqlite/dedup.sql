@@ -1,13 +1,15 @@
 -- The statements about dedup keys. What `rule`, `over`, `look` and `later` are is in migrations/0005.sql.
 
 -- name: holder
--- Whether a job of that id is there, and which job has the key, as far as it is there.
+-- Whether a job of that id is there, and which job has the key, as far as it is there: a later one that was given the
+-- same id knows nothing of the key.
 SELECT EXISTS (SELECT 1 FROM muskox_jobs WHERE queue = :queue AND id = :id),
        muskox_dedups.job, muskox_dedups.rule, muskox_dedups.over,
        muskox_jobs.seq, muskox_jobs.lane, muskox_jobs.state, muskox_jobs.priority, muskox_jobs.started
 FROM (SELECT 1)
 LEFT JOIN muskox_dedups ON muskox_dedups.queue = :queue AND muskox_dedups.key = :key
-LEFT JOIN muskox_jobs ON muskox_jobs.queue = muskox_dedups.queue AND muskox_jobs.id = muskox_dedups.job;
+LEFT JOIN muskox_jobs ON muskox_jobs.queue = muskox_dedups.queue AND muskox_jobs.id = muskox_dedups.job
+    AND json_extract(muskox_jobs.options, '$.dedup.key') = muskox_dedups.key;
 
 -- name: hold
 INSERT INTO muskox_dedups (queue, key, job, rule, over, look) VALUES (:queue, :key, :job, :rule, :over, :look)
@@ -64,13 +66,6 @@ FROM muskox_dedups JOIN muskox_queues ON muskox_queues.id = muskox_dedups.queue
 WHERE muskox_dedups.later IS NOT NULL AND NOT EXISTS (
     SELECT 1 FROM muskox_jobs
     WHERE muskox_jobs.queue = muskox_dedups.queue AND muskox_jobs.id = muskox_dedups.job AND muskox_jobs.state < 4);
-
--- name: audit_holder
--- Jobs that have a key, by what is kept of it, and what they say themselves.
-SELECT muskox_queues.name, muskox_jobs.id, muskox_dedups.key, muskox_jobs.options
-FROM muskox_dedups
-JOIN muskox_queues ON muskox_queues.id = muskox_dedups.queue
-JOIN muskox_jobs ON muskox_jobs.queue = muskox_dedups.queue AND muskox_jobs.id = muskox_dedups.job;
 
 -- name: audit_unheld
 -- Jobs that nobody has begun with and that say that they have a key.

@@ -20,7 +20,8 @@ CREATE TABLE muskox.dedups (
 CREATE INDEX dedups_job ON muskox.dedups (queue, job);
 CREATE INDEX dedups_look ON muskox.dedups (look);
 
--- The job that has a key, or had it; nothing else of it is there when `state` is NULL. `counts`: the key is not free;
+-- The job that has a key, or had it; of one that is gone nothing else is there, also when a later job was given its id,
+-- which knows nothing of the key. `counts`: the key is not free;
 -- `unbegun`: nobody has begun with it.
 CREATE FUNCTION muskox.dedup_holder(p_now bigint, p_queue integer, p_key text)
 RETURNS TABLE (
@@ -34,7 +35,8 @@ SET search_path = pg_catalog, pg_temp SET jit = off SET enable_seqscan = off SET
                ELSE p_now < d.over
            END, false),
            COALESCE(j.state < 3 AND j.started IS NULL, false)
-    FROM muskox.dedups AS d LEFT JOIN muskox.jobs AS j ON j.queue = d.queue AND j.id = d.job
+    FROM muskox.dedups AS d
+    LEFT JOIN muskox.jobs AS j ON j.queue = d.queue AND j.id = d.job AND j.options::json -> 'dedup' ->> 'key' = d.key
     WHERE d.queue = p_queue AND d.key = p_key
 $$;
 

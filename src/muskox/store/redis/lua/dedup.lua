@@ -24,18 +24,30 @@ function is_unended(state)
   return state == 'W' or state == 'D' or state == 'B' or state == 'A'
 end
 
--- The job whose key it is, if the key counts: id, record (none when it is gone), state, head, data.
+-- The dedup key of a job, if it has one.
+local function key_of(head)
+  if head[OPTIONS] == '' or not string.find(head[OPTIONS], '"dedup":', 1, true) then return nil end
+  local is_read, options = pcall(cjson.decode, head[OPTIONS])
+  return is_read and options.dedup and options.dedup.key
+end
+
+-- The job whose key it is, if the key counts: id, record (none when it is gone), state, head, data. A later job that was
+-- given the same id knows nothing of the key.
 function holder_of(queue, key)
   local kept = call('HGET', P .. 'dedup:' .. queue, key)
   if not kept then return nil end
   local kind, over, id = read_holder(kept)
   local v = call('HGET', P .. 'jobs:' .. queue, id)
-  if not v then
+  local state, place, head, data
+  if v then
+    local text, _
+    state, place, text, _, data = open_record(v)
+    head = read_head(text)
+  end
+  if not v or key_of(head) ~= key then
     if kind == 2 and now < over then return { id = id } end
     return nil
   end
-  local state, place, text, _, data = open_record(v)
-  local head = read_head(text)
   local counts
   if kind == 2 then counts = now < over elseif kind == 1 then counts = is_unended(state) else counts = is_unbegun(state, head) end
   return counts and { id = id, v = v, state = state, place = place, head = head, data = data } or nil
@@ -142,9 +154,7 @@ end
 
 -- Let the key go that a job has for a window: it is about to be cancelled or removed.
 function end_window(queue, id, head)
-  if head[OPTIONS] == '' or not string.find(head[OPTIONS], '"dedup":', 1, true) then return end
-  local is_read, options = pcall(cjson.decode, head[OPTIONS])
-  local key = is_read and options.dedup and options.dedup.key
+  local key = key_of(head)
   local kept = key and call('HGET', P .. 'dedup:' .. queue, key)
   if not kept then return end
   local kind, _, holder = read_holder(kept)
