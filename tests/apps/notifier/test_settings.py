@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from muskox import OptionError, Rate, StoreUnsupported
 from muskox.apps.mail.smtp import Tls
@@ -83,6 +86,33 @@ def test_limits_and_the_place_of_bounces_are_said(tmp_path):
     assert (settings.bounce_domain, settings.bounce_maildir) == ("bounces.example.org", tmp_path)
     with pytest.raises(OptionError, match="BOUNCE_DOMAIN"):
         read_settings({"BOUNCE_DOMAIN": "no domain"}, address=HERE)
+
+
+def test_a_signature_is_said_by_selector_and_key(tmp_path):
+    key = rsa.generate_private_key(65_537, 2_048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()  # fmt: skip
+    file = tmp_path / "dkim.pem"
+    file.write_text(key)
+    relay = {**RELAY, "SMTP_FROM": "Tundra <no-reply@mail.example.org>", "DKIM_SELECTOR": "2026a"}
+
+    signer = read_settings({**relay, "DKIM_KEY_FILE": str(file)}, address=HERE).dkim
+    in_one_line = read_settings(
+        {**relay, "DKIM_KEY": key.replace("\n", "\\n"), "DKIM_DOMAIN": "example.org"}, address=HERE
+    ).dkim
+
+    assert signer is not None
+    assert (signer.domain, signer.selector) == ("mail.example.org", "2026a")
+    assert in_one_line == replace(signer, domain="example.org")
+    for wrong, said in (
+        ({}, "DKIM_SELECTOR and one of DKIM_KEY_FILE and DKIM_KEY"),
+        ({"DKIM_KEY_FILE": str(tmp_path / "none.pem")}, "DKIM_KEY_FILE"),
+        ({"DKIM_KEY": "secret"}, "DKIM_KEY.*no RSA private key"),
+        ({"DKIM_KEY": key, "DKIM_DOMAIN": "elsewhere.example"}, "DKIM_DOMAIN is elsewhere.example"),
+        ({"DKIM_KEY": key, "DKIM_SELECTOR": ""}, "DKIM_SELECTOR"),
+    ):
+        with pytest.raises(OptionError, match=said):
+            read_settings({**relay, **wrong}, address=HERE)
 
 
 def test_settings_are_read_from_dotenv_below_the_environment(tmp_path, monkeypatch):

@@ -176,7 +176,9 @@ class Delivery:
         assert message.date_header is not None
         composed = self._mail.composed(message, begun.context, message.date_header)
         if message.content_sha256 not in {None, composed.sha256}:
-            log.warning("message %s reads differently than at its last attempt: its template changed", message.id)
+            log.warning(
+                "message %s reads differently than at its last attempt: its template or signature changed", message.id
+            )
         return composed
 
     def _enter_commit(self, begun: _Begun, connection: Connection) -> None:

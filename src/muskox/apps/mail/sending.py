@@ -29,6 +29,7 @@ from muskox.apps.mail.inbox import Inbox
 from muskox.apps.mail.jobs import Jobs, SharedJobs
 from muskox.apps.mail.kinds import KINDS, Kind, Stream, kind_of
 from muskox.apps.mail.pool import Smtp
+from muskox.apps.mail.signing import Dkim
 from muskox.apps.mail.standing import withhold
 from muskox.apps.mail.states import MessageState
 from muskox.apps.mail.store import Message
@@ -82,6 +83,7 @@ class Mail:
     database of `engine` too.
     `threads` write to the database at once: one for SQLite, where more would only wait for each other.
     `bounce_domain` receives reports of what could not be delivered: each mail then has a sender of its own there.
+    `dkim` signs every mail; without it, the relay may.
     `domain_groups` says which recipient domains belong to one provider, and are limited as one.
     """
 
@@ -100,6 +102,7 @@ class Mail:
         threads: int = 1,
         bounce_domain: str = "",
         domain_groups: Mapping[str, str] | None = None,
+        dkim: Dkim | None = None,
     ) -> None:
         self.ox = ox
         self.engine = engine
@@ -113,6 +116,7 @@ class Mail:
         self.links: Links | None = None
         self._unseal: dict[str, Unseal] = {}
         self._bounce_domain = bounce_domain
+        self._dkim = dkim
         self._domain_groups = dict(domain_groups or {})
         self._threads = ThreadPoolExecutor(threads, "muskox-mail")
         self.writer = Writer(engine, self._threads)
@@ -228,9 +232,9 @@ class Mail:
         return {**self.site, **context}
 
     def composed(self, message: Message, context: Mapping[str, Any], date: datetime) -> Composed:
-        """Render and compose a message; raises `RenderError` or another `Refused`."""
+        """Render, compose and sign a message; raises `RenderError` or another `Refused`."""
         rendered = self.templates.render(message.template, context)
-        return compose(
+        composed = compose(
             Letter(
                 message_id=message.message_id_header,
                 sender=Sender(parse_address(message.from_address), message.from_display),
@@ -246,6 +250,7 @@ class Mail:
                 extra_headers=tuple((name, value) for name, value in json.loads(message.headers)),
             )
         )
+        return composed if self._dkim is None else self._dkim.sign(composed, date)
 
     def new_message(
         self,

@@ -139,6 +139,7 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
         jobs=outbox,
         bell=bell,
         bounce_domain=settings.bounce_domain,
+        dkim=settings.dkim,
     )
     Delivery(mail, rate=settings.rate, domains=DomainRules(bulk=settings.domain_rate))
     if settings.bounce_maildir is not None:

@@ -21,6 +21,7 @@ from muskox.apps.mail.addresses import parse_address
 from muskox.apps.mail.compose import Sender
 from muskox.apps.mail.errors import Refused
 from muskox.apps.mail.headers import check_text
+from muskox.apps.mail.signing import Dkim
 from muskox.apps.mail.smtp import SmtpServer, Tls
 from muskox.web import Access, Role, Token, digest_of, read_access
 
@@ -37,7 +38,8 @@ class Settings:
     """How one process of the notifier runs. `smtp` None: mail goes to the built-in inbox.
 
     `access` says who may use what is for operators; without it, this machine alone. `production` refuses campaigns
-    that mailbox providers would not take, and hides the pages for development. `asks_per_hour` is how often one
+    that mailbox providers would not take, and hides the pages for development; for it, `signed` says that the relay
+    signs, and `dkim` that we do. `asks_per_hour` is how often one
     machine may ask for mail to an address: resets and subscriptions.
 
     `url` is where the jobs are and `database` where users and mails are, empty: the same.
@@ -67,6 +69,7 @@ class Settings:
     production: bool = False
     postal_address: str = ""
     signed: bool = False
+    dkim: Dkim | None = None
     asks_per_hour: int = 20
 
     @property
@@ -87,11 +90,12 @@ def read_settings(environment: Mapping[str, str], *, address: str) -> Settings:
     Raises `OptionError` for the first value that cannot be used.
     """
     smtp = _smtp(environment) if environment.get("SMTP_HOST") else None
+    sender = _sender(environment, smtp)
     url = environment.get("MUSKOX_URL") or "sqlite:///muskox.db"
     return Settings(
         url=url,
         public_url=_public_url(environment.get("PUBLIC_URL") or address),
-        sender=_sender(environment, smtp),
+        sender=sender,
         smtp=smtp,
         secret=environment.get("SECRET", ""),
         previous_secret=environment.get("SECRET_PREVIOUS", ""),
@@ -108,6 +112,7 @@ def read_settings(environment: Mapping[str, str], *, address: str) -> Settings:
         production=_switch(environment, "PRODUCTION", default=False),
         postal_address=environment.get("POSTAL_ADDRESS", "").strip(),
         signed=_switch(environment, "SIGNING_RELAY", default=False),
+        dkim=_dkim(environment, sender),
         asks_per_hour=_number(environment, "ASKS_PER_HOUR", 20, 1_000_000),
         database=environment.get("DATABASE_URL") or ("" if _keeps_tables(url) else "sqlite:///muskox.db"),
     )
@@ -146,6 +151,31 @@ def _bounces(environment: Mapping[str, str]) -> dict[str, Any]:
     except Refused as error:
         raise OptionError(f"BOUNCE_DOMAIN is {domain!r}: {error}") from None
     return {"bounce_domain": written, "bounce_maildir": Path(folder) if folder else None}
+
+
+def _dkim(environment: Mapping[str, str], sender: Sender) -> Dkim | None:
+    """The signature under each mail: a selector and a key, in a file or as it is."""
+    names = ("DKIM_SELECTOR", "DKIM_KEY", "DKIM_KEY_FILE", "DKIM_DOMAIN")
+    selector, key, file, domain = (environment.get(name, "").strip() for name in names)
+    if not (selector or key or file or domain):
+        return None
+    if not selector or bool(key) == bool(file):
+        raise OptionError("to sign mails set DKIM_SELECTOR and one of DKIM_KEY_FILE and DKIM_KEY")
+    try:
+        # In an environment, and in many a secret store, a key has to stand in one line.
+        text = Path(file).read_text("ascii") if file else key.replace("\\n", "\n")
+    except (OSError, ValueError) as error:
+        raise OptionError(f"DKIM_KEY_FILE: {file} cannot be read as a key: {error}") from None
+    try:
+        signer = Dkim(domain or sender.address.domain, selector, text)
+    except OptionError as error:
+        raise OptionError(f"{'DKIM_KEY_FILE' if file else 'DKIM_KEY'}, DKIM_SELECTOR or DKIM_DOMAIN: {error}") from None
+    if not signer.aligned_with(sender.address.domain):
+        raise OptionError(
+            f"DKIM_DOMAIN is {signer.domain}, and mails come from {sender.address.domain}; "
+            "a signature counts for its own domain only"
+        )
+    return signer
 
 
 def _access(environment: Mapping[str, str]) -> Access:

@@ -151,7 +151,10 @@ def _lacking(services: Services) -> list[str]:
         for wanting, text in (
             (not settings.public_url.startswith("https://"), "links to unsubscribe need https: set PUBLIC_URL"),
             (not settings.postal_address, "a postal address in the footer: set POSTAL_ADDRESS"),
-            (not settings.signed, "a DKIM signature: SIGNING_RELAY=1 says that your relay signs"),
+            (
+                not (settings.signed or settings.dkim),
+                "a DKIM signature: set DKIM_SELECTOR and DKIM_KEY_FILE, or SIGNING_RELAY=1 when your relay signs",
+            ),
         )
         if wanting
     ]
