@@ -35,6 +35,8 @@ class Process:
         line = await status.readline()
         # Without an answer the server itself is gone, and nobody will ever know.
         self.returncode = int(line) if line else -signal.SIGKILL
+        # To its end, at which the pipe is closed: a loop that ends with an open one complains in a later test.
+        await status.read()
         return self.returncode
 
     async def wait(self) -> int:

@@ -44,6 +44,7 @@ from muskox.core.kept import Entry
 from muskox.core.limits import UNLIMITED, KeyLimits, Limits, Rate
 from muskox.core.schedule import Every, Once, Overlap, Owner, Schedule, Told
 from muskox.core.seam import World
+from muskox.core.tracing import Ending, RunEnd, Tracing
 from muskox.explaining import Explanation, Reason, ReasonKind
 from muskox.flows import After, Flow, Flows, InFlow, chain, group
 from muskox.moving import Moved
@@ -71,6 +72,7 @@ __all__ = [
     "Dedup",
     "Duplicate",
     "Durations",
+    "Ending",
     "Entry",
     "Event",
     "Every",
@@ -127,6 +129,7 @@ __all__ = [
     "ResultTimeout",
     "ResultUnavailable",
     "Retention",
+    "RunEnd",
     "Schedule",
     "ScheduleNotFound",
     "Scheduled",
@@ -141,6 +144,7 @@ __all__ = [
     "StoreUnsupported",
     "SyncActiveJob",
     "Told",
+    "Tracing",
     "WorkerRecord",
     "World",
     "WrongState",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from types import TracebackType
 from typing import Self, TypeVar, Unpack, cast
@@ -19,6 +20,7 @@ from muskox.core.errors import OptionError
 from muskox.core.events import Event, check_kind
 from muskox.core.job import Job, NewJob, Retention, check_id, check_queue_name
 from muskox.core.seam import World
+from muskox.core.tracing import Tracing, followed
 from muskox.explaining import Explanation, explain_anywhere
 from muskox.filling import PATIENCE, add_patiently
 from muskox.limiting import LimitOptions, read_limits
@@ -107,6 +109,7 @@ class Muskox(Running, Past):
                 registry=self.registry,
                 sync=lambda queue: SyncQueue(queue, self._bridge),
             )
+            self._queues[name].tracing = self.registry.tracing
         if retention is not None:
             if not isinstance(retention, Retention):
                 raise OptionError(f"retention must be a Retention, not {retention!r}")
@@ -141,6 +144,15 @@ class Muskox(Running, Past):
 
         return listen
 
+    def trace(self, tracing: Tracing | None) -> None:
+        """Have jobs followed from the adding to their runs, or with None no longer; for tools such as `contrib.otel`.
+
+        Workers that are at work already are not told.
+        """
+        self.registry.tracing = tracing
+        for queue in self._queues.values():
+            queue.tracing = tracing
+
     # --- adding ------------------------------------------------------------------
 
     async def add_many(self, jobs: Iterable[NewJob], *, patience: float | timedelta = PATIENCE) -> list[Job]:
@@ -152,9 +164,11 @@ class Muskox(Running, Past):
         strange = [job for job in new if not isinstance(job, NewJob)]
         if strange:
             raise OptionError(f"add_many takes jobs that were made by a queue's new(), not {type(strange[0]).__name__}")
-        return (
-            [added.job for added in await add_patiently(await self.store(), self.world, new, patience)] if new else []
-        )
+        if not new:
+            return []
+        tracing = self.registry.tracing
+        with nullcontext(new) if tracing is None else followed(tracing, new) as new:
+            return [added.job for added in await add_patiently(await self.store(), self.world, new, patience)]
 
     def batch(self, id: str | None = None, *, completed: NewJob | None = None, settled: NewJob | None = None) -> Batch:
         """A batch to be filled piece by piece: `async with ox.batch("newsletter-7") as batch: …`.

@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from datetime import datetime, timedelta
 from typing import Any, Protocol, TypedDict, Unpack
 
+import msgspec
+
 from muskox.core import codec, dedup
 from muskox.core.backoff import Backoff
 from muskox.core.dedup import Dedup
@@ -28,6 +30,7 @@ from muskox.core.job import (
 )
 from muskox.core.life import check_move
 from muskox.core.seam import World
+from muskox.core.tracing import Tracing, followed
 from muskox.explaining import Explanation, explain, missing
 from muskox.filling import PATIENCE, add_patiently
 from muskox.many import BATCH, Many, names_of, read_states
@@ -86,6 +89,8 @@ class Queue(Many):
         self._world = world
         self._defaults = defaults
         self._data_limit = data_limit
+        self.tracing: Tracing | None = None
+        """Who follows jobs that are added; set by `Muskox.trace`."""
 
     def __repr__(self) -> str:
         return f"<Queue {self.name}>"
@@ -116,6 +121,8 @@ class Queue(Many):
                 f"expires_in={wanted.expires_in:g} counts from the adding and is over before the delay of {delay:g} "
                 "seconds; give more"
             )
+        if self.tracing is not None and (trace := self.tracing.current()) is not None:
+            wanted = msgspec.structs.replace(wanted, trace=trace)
         return NewJob(
             id=self._world.new_id() if (id := options.get("id")) is None else id,
             queue=self.name,
@@ -156,6 +163,12 @@ class Queue(Many):
     ) -> list[Job]:
         """Store all of the jobs or none, in one round trip; returns them in their order. See `add` for the rest."""
         jobs = self.prepare(items)
+        if self.tracing is None or not jobs:
+            return await self._add(jobs, within, patience)
+        with followed(self.tracing, jobs) as jobs:
+            return await self._add(jobs, within, patience)
+
+    async def _add(self, jobs: list[NewJob], within: Any, patience: float | timedelta) -> list[Job]:
         if within is not None:
             return [added.job for added in await self._store_within().add(jobs, within=within)] if jobs else []
         store = await self._open()
@@ -163,7 +176,11 @@ class Queue(Many):
 
     def add_within(self, jobs: list[NewJob], connection: Any) -> list[Job]:
         """`add_many` with `within`, for jobs that were prepared: in the caller's thread and transaction."""
-        return [added.job for added in self._store_within().add_within(jobs, connection)]
+        store = self._store_within()
+        if self.tracing is None or not jobs:
+            return [added.job for added in store.add_within(jobs, connection)]
+        with followed(self.tracing, jobs) as new:
+            return [added.job for added in store.add_within(new, connection)]
 
     def _store_within(self) -> Store:
         """The store as it is, since opening it might wait for the very transaction that the caller holds."""

@@ -21,6 +21,7 @@ from muskox.core.job import Job, JobState, NewJob, moment
 from muskox.core.kept import Entry, Kept
 from muskox.core.schedule import Once, Owner, Schedule, Told, check_schedule_name
 from muskox.core.seam import World
+from muskox.core.tracing import untraced
 from muskox.queue import AddOptions, Queue
 from muskox.rules import (
     ScheduleOptions,
@@ -307,15 +308,16 @@ class Schedules:
             raise OptionError(f"there is no option {min(unknown)!r} for a schedule; the options are {known}")
         about_jobs = {name: said for name, said in options.items() if name not in TimeOptions.__annotations__}
         made = self._queue(queue).new(job, data, **cast(AddOptions, about_jobs))
+        options_made = untraced(made.options)  # its jobs are of their own time, and not of this moment
         fields = {**time_options(options), "queue": queue, "job": job}
         if old is None:
-            return {**fields, "data": made.data, "priority": made.priority, "options": made.options, "key": made.key}
+            return {**fields, "data": made.data, "priority": made.priority, "options": options_made, "key": made.key}
         if "priority" in about_jobs:
             fields["priority"] = made.priority
         if "key" in about_jobs:
             fields["key"] = made.key
         if about_jobs.keys() - {"priority", "key"}:
-            fields["options"] = made.options.over(old.options)
+            fields["options"] = options_made.over(old.options)
         return fields
 
     async def _change(self, name: str, change: Callable[[Kept | None, int], Kept]) -> Scheduled:

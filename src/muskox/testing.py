@@ -21,7 +21,6 @@ from muskox.app import Muskox
 from muskox.core.errors import StoreError, StoreUnavailable
 from muskox.core.job import Job, JobState
 from muskox.core.life import Complete, Fail, Outcome, Settlement
-from muskox.runtime.attempt import Attempt
 from muskox.runtime.children import Children
 from muskox.runtime.deadlines import Deadlines
 from muskox.runtime.declaring import Declaring
@@ -35,6 +34,7 @@ from muskox.runtime.settler import Settler
 from muskox.runtime.slots import Slots
 from muskox.runtime.tell import Teller
 from muskox.runtime.threads import Threads
+from muskox.runtime.traced import attempt_of
 from muskox.store.protocol import Store
 
 __all__ = ["FakeWorld", "FlakyStore", "run_jobs", "run_jobs_sync"]
@@ -214,7 +214,7 @@ class _Inline:
         self._error: StoreError | None = None
         self._after = 0
         teller = Teller(store, ox.data_limit, self._wake)
-        attempt = Attempt(teller, self._threads, self._children, ox.data_limit)
+        attempt = attempt_of(ox.registry.tracing, teller, self._threads, self._children, ox.data_limit)
         deadlines = Deadlines(world, self._runs.abandon, self._wake)
         self._slots = Slots(
             world, 1, attempt, begun=deadlines.watch, ended=self._run_ended, took=self._runs.figures.ran

@@ -82,6 +82,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "fastapi": _WEB,
     "flask": ("contrib",),
     "hiredis": ("store.redis",),
+    "opentelemetry": ("contrib",),
     "prometheus_client": ("contrib",),
     "psycopg": ("store.postgres",),
     "psycopg_pool": ("store.postgres",),

@@ -77,9 +77,8 @@ def test_a_worker_that_may_not_wait_gives_the_job_back(run: Run, start: Start) -
 
 @pytest.mark.slow
 def test_several_processes_share_the_jobs_and_stop_together(run: Run, start: Start) -> None:
-    supervisor = start("worker", "jobs:ox", "--processes", "2", "--concurrency", "1")
-    until(supervisor, "takes jobs from")
-    until(supervisor, "takes jobs from")
+    supervisor = start("worker", "jobs:ox", "--processes", "2", "--concurrency", "1", "--log-format", "json")
+    lines = [json.loads(until(supervisor, "takes jobs from")) for _ in range(2)]
     id = added(run, "email", "welcome", '{"address": "ada@example.org"}')
 
     pid = result_of(start, "email", id)
@@ -88,6 +87,7 @@ def test_several_processes_share_the_jobs_and_stop_together(run: Run, start: Sta
 
     assert supervisor.wait(60) == 0
     assert pid != supervisor.pid
+    assert [(line["level"], line["logger"]) for line in lines] == [("info", "muskox.worker")] * 2
     assert workers[0]["completed"] == 1
 
 

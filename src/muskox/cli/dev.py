@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from muskox.cli.family import load
-from muskox.cli.worker import check, set_up_logging
+from muskox.cli.logs import set_up_logging
+from muskox.cli.worker import check
 
 __all__ = ["dev"]
 

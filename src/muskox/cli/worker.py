@@ -7,7 +7,6 @@ checked before anything is started.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +16,9 @@ import click
 
 from muskox import Muskox, OptionError
 from muskox.cli.family import load
+from muskox.cli.logs import FORMATS, LEVELS, set_up_logging
 
-__all__ = ["check", "set_up_logging", "worker"]
-
-_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-_LEVELS = ("debug", "info", "warning", "error")
+__all__ = ["check", "worker"]
 
 
 @click.command()
@@ -37,10 +34,19 @@ _LEVELS = ("debug", "info", "warning", "error")
               help="How long a gentle stop waits for running jobs.")  # fmt: skip
 @click.option("--lease", type=float, default=30.0, show_default=True, metavar="SECONDS",
               help="How long a job is safe from other workers without a sign of life.")  # fmt: skip
-@click.option("--log-level", type=click.Choice(_LEVELS, case_sensitive=False), default="info", show_default=True,
+@click.option("--log-level", type=click.Choice(LEVELS, case_sensitive=False), default="info", show_default=True,
               help="Log to stderr from this level on.")  # fmt: skip
+@click.option("--log-format", type=click.Choice(FORMATS), default="text", show_default=True,
+              help="Log lines for people, or a line of JSON for each record.")  # fmt: skip
 def worker(
-    program: str, *, queues: tuple[str, ...], processes: int, reload: bool, log_level: str, **settings: Any
+    program: str,
+    *,
+    queues: tuple[str, ...],
+    processes: int,
+    reload: bool,
+    log_level: str,
+    log_format: str,
+    **settings: Any,
 ) -> None:
     """Run the jobs of PROGRAM until it is stopped.
 
@@ -52,7 +58,7 @@ def worker(
     number after the third signal.
     """
     ox = load(program)
-    set_up_logging(log_level)
+    set_up_logging(log_level, log_format)
     alone = processes == 1 and not reload
     check(ox, program, queues, settings, opening=not alone)
     if alone:
@@ -61,6 +67,7 @@ def worker(
     command = [
         sys.executable, "-m", "muskox", "worker", program, *(f"--queue={name}" for name in queues),
         *(f"--{name.replace('_', '-')}={value}" for name, value in settings.items()), f"--log-level={log_level}",
+        f"--log-format={log_format}",
     ]  # fmt: skip
     sys.exit(ox.run_processes([command] * processes, reload=[Path.cwd()] if reload else ()))
 
@@ -92,9 +99,3 @@ async def _check(ox: Muskox, program: str, queues: Sequence[str], settings: dict
             await ox.store()
     finally:
         await ox.close()
-
-
-def set_up_logging(level: str) -> None:
-    """Log to stderr, unless the program has set up logging of its own while it was imported."""
-    logging.basicConfig(stream=sys.stderr, format=_FORMAT, level=logging.WARNING)
-    logging.getLogger("muskox").setLevel(level.upper())

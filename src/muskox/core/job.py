@@ -46,6 +46,7 @@ __all__ = [
 
 DEFAULT_MAX_STALLS = 1
 LONGEST_DELAY = 100 * 366 * 86_400.0
+LONGEST_TRACE = 600
 MOST_ATTEMPTS = 10_000
 PRIORITY_RANGE = 2**31 - 1
 
@@ -88,7 +89,8 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
 class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How a job is run; None leaves the choice to the processor, and else to the default.
 
-    `dedup` is said by whoever adds, of the job that is added.
+    `dedup` is said by whoever adds, of the job that is added. `trace` is the trace that it belongs to, as who follows
+    jobs writes it; the text means nothing here.
     """
 
     attempts: int | None = None
@@ -98,6 +100,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     keep_for: float | None = None
     expires_in: float | None = None
     dedup: Dedup | None = None
+    trace: str | None = None
 
     def __post_init__(self) -> None:
         if self.attempts is not None:
@@ -123,6 +126,8 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             )
         if self.dedup is not None and not isinstance(self.dedup, Dedup):
             raise OptionError(f"dedup must be a Dedup, not {_shown(self.dedup)}")
+        if self.trace is not None and (not isinstance(self.trace, str) or len(self.trace) > LONGEST_TRACE):
+            raise OptionError(f"trace must be text of at most {LONGEST_TRACE} characters, not {_shown(self.trace)}")
 
     def over(self, defaults: Options) -> Options:
         """Fill what is left open here from `defaults`."""
@@ -138,6 +143,7 @@ class Options(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             keep_for=defaults.keep_for if self.keep_for is None else self.keep_for,
             expires_in=defaults.expires_in if self.expires_in is None else self.expires_in,
             dedup=defaults.dedup if self.dedup is None else self.dedup,
+            trace=defaults.trace if self.trace is None else self.trace,
         )
 
 

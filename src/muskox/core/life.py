@@ -216,7 +216,7 @@ def decide(job: Job, rules: Rules, outcome: Outcome, *, chance: float) -> Settle
             return Fail(lease, msgspec.structs.replace(failure, kind=FailureKind.STALLED), rules.keep_failed)
         case Died(failure):
             return Stall(lease, stall_delay(job.stalls + 1), failure)
-        case Raised(failure) | TimedOut(failure) if failure.final or job.attempt >= rules.attempts:
+        case Raised(failure) | TimedOut(failure) if is_last(job, rules, failure):
             return Fail(lease, failure, rules.keep_failed)
         case Raised(failure, error):
             return Retry(lease, _delay(rules, job.attempt, error, chance), failure)
@@ -224,6 +224,11 @@ def decide(job: Job, rules: Rules, outcome: Outcome, *, chance: float) -> Settle
             return Retry(lease, _delay(rules, job.attempt, None, chance), failure)
         case _:
             assert_never(outcome)
+
+
+def is_last(job: Job, rules: Rules, failure: Failure) -> bool:
+    """Whether there is no other attempt after this one, which ended in an error or a timeout."""
+    return failure.final or job.attempt >= rules.attempts
 
 
 def expired(job: Job, rules: Rules) -> Raised | None:

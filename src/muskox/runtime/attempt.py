@@ -131,6 +131,7 @@ class Attempt:
             main_path=main_path,
             sys_path=tuple(sys.path),
             data_limit=self._data_limit,
+            trace=self._trace(),
         )
         steps = self._teller.steps_of(run.lease)
         kin = self._teller.kin_of(run.lease)
@@ -157,6 +158,10 @@ class Attempt:
             self._teller.line(lease, line)
         if told.data is not None:
             await self._teller.update(lease, told.data)
+
+    def _trace(self) -> tuple[str, str] | None:
+        """What a child process is told of the trace that a run is in; see `traced.py`."""
+        return None
 
     def _seen(self, run: Run) -> Any:
         """What the processor sees of its run."""

@@ -20,6 +20,7 @@ import socket
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -136,7 +137,8 @@ def _perform(task: ChildTask, line: _Line) -> Ended | Spared | Broke:
             args, kwargs = binding.arguments(task.job.data_text, run)
         except DataError as error:
             return Broke(_refused(error), _memory())
-        value = asyncio.run(_await(function(*args, **kwargs))) if asynchronous else function(*args, **kwargs)
+        with _following(task.trace):
+            value = asyncio.run(_await(function(*args, **kwargs))) if asynchronous else function(*args, **kwargs)
         return _ended(value, task.data_limit)
     except RateLimited as error:
         return Spared(error.retry_after, Hold(error.hold), _memory())
@@ -144,6 +146,14 @@ def _perform(task: ChildTask, line: _Line) -> Ended | Spared | Broke:
         return Broke(describe(error, final_on=final_on), _memory())
     finally:
         _flush()
+
+
+def _following(trace: tuple[str, str] | None) -> AbstractContextManager[object]:
+    if trace is None:
+        return contextlib.nullcontext()
+    module, _, name = trace[0].partition(":")
+    following: AbstractContextManager[object] = getattr(importlib.import_module(module), name)(trace[1])
+    return following
 
 
 @cache

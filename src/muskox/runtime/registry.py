@@ -20,6 +20,7 @@ from muskox.core.job import Options, Retention, check_job_name, check_queue_name
 from muskox.core.kept import Kept
 from muskox.core.limits import Limits
 from muskox.core.schedule import Owner
+from muskox.core.tracing import Tracing
 from muskox.store.protocol import Want
 
 __all__ = ["Beside", "Declaration", "Listener", "Mode", "Registry"]
@@ -93,6 +94,8 @@ class Registry:
     takes_batches: bool = False
     """Whether any processor does."""
     _beside: dict[str, Beside] = field(default_factory=dict)
+    tracing: Tracing | None = None
+    """Who follows the runs of workers that begin from now on."""
 
     def declare(self, declaration: Declaration) -> None:
         """Take a processor; raises `DeclarationError` when its name is taken in its queue."""

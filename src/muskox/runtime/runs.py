@@ -16,6 +16,7 @@ from muskox.core import life
 from muskox.core.job import Job, Lease, Options
 from muskox.core.life import Interrupted, Outcome, Returned, Rules, Settlement, decide, expired
 from muskox.core.seam import World
+from muskox.core.tracing import untraced
 from muskox.runtime.batches import Batch, Gathering, batch_of
 from muskox.runtime.deadlines import Deadlines
 from muskox.runtime.figures import Figures
@@ -129,6 +130,10 @@ class Runs:
     def _plan(self, key: _Key) -> tuple[Declaration, Rules] | None:
         """Who runs jobs of this kind, and by which rules; worked out once for all that are alike."""
         queue, name, options, attempts = key
+        if options.trace is not None:
+            # Jobs that are followed have all their own, and would each need a plan.
+            plain = queue, name, untraced(options), attempts
+            return self._plans.get(plain) or self._plan(plain)
         declaration = self._registry.find(queue, name)
         if declaration is None:
             return None

@@ -41,7 +41,8 @@ class ChildTask(msgspec.Struct, frozen=True, tag="run"):
     """One run of an isolated processor: where its function is, and the job.
 
     `main_path` is the program's file when the function stands in `__main__`, `attempts` how many are
-    allowed once the processor has had its say.
+    allowed once the processor has had its say. `trace` says where what puts
+    the run into its trace is found, and which that is.
     """
 
     module: str
@@ -51,6 +52,7 @@ class ChildTask(msgspec.Struct, frozen=True, tag="run"):
     main_path: str | None = None
     sys_path: tuple[str, ...] = ()
     data_limit: int = DATA_LIMIT
+    trace: tuple[str, str] | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):

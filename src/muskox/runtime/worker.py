@@ -22,7 +22,6 @@ from muskox.core.errors import DeclarationError, OptionError, StoreError
 from muskox.core.events import QueueError
 from muskox.core.life import Settlement
 from muskox.core.seam import World
-from muskox.runtime.attempt import Attempt
 from muskox.runtime.batches import Gathering
 from muskox.runtime.beside import Companion
 from muskox.runtime.children import Children
@@ -42,6 +41,7 @@ from muskox.runtime.slots import Slots
 from muskox.runtime.switching import quick_switching
 from muskox.runtime.tell import Teller
 from muskox.runtime.threads import Threads
+from muskox.runtime.traced import attempt_of
 from muskox.runtime.upkeep import Clear, Promote, Recover
 from muskox.store.protocol import Store, Want, WorkerRecord
 
@@ -161,7 +161,7 @@ class Worker:
         self._hearing.rested = self._look_whether_quiet
         self._runs = runs = Runs(world, self._registry, lease=settings.lease, some_ended=self._some_ended)
         teller = Teller(store, settings.data_limit, self._wake_settler)
-        attempt = Attempt(teller, threads=self._threads, children=self._children, data_limit=settings.data_limit)
+        attempt = attempt_of(self._registry.tracing, teller, self._threads, self._children, settings.data_limit)
         deadlines = Deadlines(world, runs.abandon, self._wake_timer)
         self._slots = Slots(
             world,
