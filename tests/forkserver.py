@@ -46,10 +46,13 @@ def main(server: socket.socket) -> list[str]:
             said, files, _, _ = socket.recv_fds(server, MOST, 4)
             if not said:
                 sys.exit()
+            asked = json.loads(said)
+            for name in asked["loaded"]:
+                importlib.import_module(name)
             pid = os.fork()
             if pid == 0:
                 _close(server, ended, woken, selector, *running.values())
-                return _become(json.loads(said), files)
+                return _become(asked, files)
             *given, running[pid] = files
             _close(*given)
             _tell(running[pid], pid)

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -88,8 +88,12 @@ async def forked(
     folder: Path = ROOT,
     variables: Mapping[str, str] | None = None,
     session: bool = False,
+    loaded: Sequence[str] = (),
 ) -> Process:
-    """Run `python -m module words…`, with its input and output on pipes, or with both outputs in the file `output`."""
+    """Run `python -m module words…`, with its input and output on pipes, or with both outputs in the file `output`.
+
+    `loaded` are modules that it finds imported already, for a program that is started again and again.
+    """
     with contextlib.ExitStack() as given:  # of what is here only until it has been handed on
 
         def hand(file: int) -> int:
@@ -106,6 +110,7 @@ async def forked(
             ours.append(write if writes else read)
         status, told = os.pipe()
         asked = {"words": [module, *map(str, words)], "folder": str(folder), "session": session}
+        asked["loaded"] = list(loaded)
         asked["environment"] = dict(variables) if variables is not None else environment()
         socket.send_fds(_fork_server(), [json.dumps(asked).encode()], [*files, hand(told)])
     answers = await _reading(status)
