@@ -278,7 +278,7 @@ class Session:
                 text = "the address has letters outside of ASCII and the server does not offer SMTPUTF8"
                 raise self._fault(Fault.INVALID_ADDRESS, text)
             options += [b"BODY=8BITMIME", b"SMTPUTF8"]
-        if envelope.notify and "dsn" in self._offers:
+        if "dsn" in self._offers:
             options += [b"RET=HDRS", b"ENVID=" + envelope.message_id.encode()]
         return options
 
