@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from datetime import datetime
 
+from muskox import Rate
 from muskox.apps.mail.kinds import HIGH
 from muskox.apps.mail.smtp import SmtpServer, Tls
-from muskox.testing import FakeWorld
+from muskox.apps.mail.worlds import moment_now
+from muskox.testing import FakeWorld, run_jobs
 from tests.apps.notifier.conftest import notifier_at
 from tests.apps.sink import sink
 
@@ -61,6 +64,65 @@ async def test_mission_c08_many_bounces_are_a_warning(tmp_path):
             assert health["status"] == "degraded"
             assert health["delivery_24h"]["bounced"] == 6
             assert health["reasons"] == ["bounce rate 25.0%"]
+
+
+async def test_case_e10_health_is_503_while_the_server_refuses_our_password(tmp_path):
+    world = FakeWorld()
+    async with sink(extensions=["AUTH PLAIN"]) as server:
+        server.answers(AUTH="535 5.7.8 wrong")
+        smtp = SmtpServer("127.0.0.1", server.port, tls=Tls.NONE, username="ada", password="x")
+        async with notifier_at(tmp_path, world=world, worker=False, smtp=smtp) as notifier:
+            for number in range(3):
+                await asyncio.to_thread(notifier.services.mail.send, "password-changed", to=f"u{number}@example.org",
+                                        context={"name": "x", "changed_at": "now"})  # fmt: skip
+            before = await notifier.http.get("/health/queue")
+            await run_jobs(notifier.services.ox)
+            refused = await notifier.http.get("/health/queue")
+            server.answers(AUTH="235 2.7.0 welcome")
+            world.advance(11)
+            await run_jobs(notifier.services.ox)
+            after = await notifier.http.get("/health/queue")
+
+    assert (before.status_code, before.json()["transports"]["smtp"]["breaker"]) == (200, "closed")
+    assert (refused.status_code, refused.json()["status"]) == (503, "unhealthy")
+    assert refused.json()["reasons"] == ["transport smtp open: auth"]
+    transport = refused.json()["transports"]["smtp"]
+    assert (transport["breaker"], transport["reason"]) == ("open", "auth")
+    opened, probed = (datetime.fromisoformat(transport[name]) for name in ("since", "next_probe_at"))
+    assert (probed - opened).total_seconds() == 10
+    assert (after.status_code, after.json()["reasons"], len(server.mails)) == (200, [], 3)
+    closed = {"breaker": "closed", "reason": "", "since": None, "next_probe_at": None, "connections": 1}
+    assert after.json()["transports"]["smtp"] == closed
+
+
+async def test_case_e32_health_tells_what_a_domain_was_found_to_bear_and_who_has_a_pause(tmp_path):
+    world = FakeWorld()
+    async with sink() as server:
+        smtp = SmtpServer("127.0.0.1", server.port, tls=Tls.NONE)
+        rate = Rate(60, per=60, burst=60)
+        async with notifier_at(tmp_path, world=world, worker=False, smtp=smtp, domain_rate=rate) as notifier:
+
+            async def send(to: str, kind: str) -> None:
+                context = {"name": "Ada", "email": "ada@example.org"}
+                await asyncio.to_thread(notifier.services.mail.send, "welcome", to=to, kind=kind, context=context)
+
+            server.answers(RCPT="421 4.7.28 rate")
+            await send("a@slow.example", "newsletter")
+            await run_jobs(notifier.services.ox)
+            server.answers(RCPT="550 5.7.1 blocked")
+            for number in range(20):
+                await send(f"u{number}@strict.example", "welcome")
+            paused_at = moment_now(world)
+            await run_jobs(notifier.services.ox)
+            paused = (await notifier.http.get("/health/queue")).json()["domains"]
+            world.advance(3_601)
+            later = (await notifier.http.get("/health/queue")).json()["domains"]
+
+    assert list(paused) == ["strict.example", "slow.example"]
+    assert paused["slow.example"] == {"per_minute": 60, "learned": 30, "paused_until": None}
+    until = datetime.fromisoformat(paused["strict.example"]["paused_until"])
+    assert (until - paused_at).total_seconds() == 3_600
+    assert later == {"slow.example": {"per_minute": 60, "learned": 30, "paused_until": None}}
 
 
 async def test_mission_c08_somebody_is_told_when_a_job_fails(tmp_path):
