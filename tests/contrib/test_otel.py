@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -118,23 +119,25 @@ async def test_mission_e1_each_attempt_is_a_span_below_that_of_the_adding(kept: 
     assert [span.status.status_code for span in (first, second)] == [StatusCode.ERROR, StatusCode.UNSET]
 
 
-async def test_mission_e1_a_trace_leads_through_three_processes(tmp_path: Path) -> None:
-    """One adds, one works, and an isolated processor runs in a child of that one."""
+async def test_mission_e1_a_trace_leads_through_three_processes(tmp_path: Path, spans: Spans) -> None:
+    """This one adds, one works, and an isolated processor runs in a child of that one."""
     url, file = f"sqlite:///{tmp_path}/jobs.db", tmp_path / "spans"
 
-    await finished("tests.contrib.traced", "add", url, file)
-    await finished("tests.contrib.traced", "work", url, file)
+    async with Muskox(url) as ox:
+        instrument(ox, tracer_provider=spans.provider)
+        await ox.queue("orders").add("pack", {}, id="o-1", attempts=2, backoff=Fixed(0))
+    await finished("tests.contrib.traced", url, file)
 
     found = [json.loads(line) for line in file.read_text().splitlines()]
     names = [span["name"] for span in found]
-    assert names == ["add orders", "checkout", "wrap", "process orders", "wrap", "process orders"]
-    add, checkout, wrap, first, again, second = found
-    assert len({span["trace"] for span in found}) == 1
-    assert [checkout["parent"], add["parent"]] == [None, checkout["id"]]
-    assert [first["parent"], second["parent"]] == [add["id"]] * 2
+    assert names == ["wrap", "process orders", "wrap", "process orders"]
+    wrap, first, again, second = found
+    trace, add = ids(spans.one("add orders"))
+    assert {span["trace"] for span in found} == {trace}
+    assert [first["parent"], second["parent"]] == [add] * 2
     assert [wrap["parent"], again["parent"]] == [first["id"], second["id"]]
     assert (first["outcome"], second["outcome"]) == ("retrying", "completed")
-    assert len({span["pid"] for span in (add, first, wrap)}) == 3
+    assert len({os.getpid(), first["pid"], wrap["pid"]}) == 3
 
 
 async def test_what_a_threaded_processor_does_is_below_its_run(ox: Muskox, spans: Spans) -> None:

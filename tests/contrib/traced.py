@@ -1,10 +1,11 @@
-"""A program whose jobs are followed, in processes of its own: `add URL FILE` or `work URL FILE`.
+"""A worker whose jobs are followed, in processes of its own: it runs the job `o-1` to its end.
 
-Each process appends the spans that it ends to the file, as lines of JSON.
+It and its child append the spans that they end to the file, as lines of JSON.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ from muskox import Fixed, Muskox, SyncActiveJob
 from muskox.contrib.otel import instrument
 
 # The child of an isolated processor imports this with the environment of its worker.
-_, url, file = sys.argv[1:] if len(sys.argv) == 4 else ("", *os.environ["TRACED"].split(" "))
+url, file = sys.argv[1:] if len(sys.argv) == 3 else os.environ["TRACED"].split(" ")
 os.environ["TRACED"] = f"{url} {file}"
 
 
@@ -65,11 +66,4 @@ async def work() -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "add":
-        with tracer.start_as_current_span("checkout"):
-            orders.sync.add("pack", {}, id="o-1", attempts=2, backoff=Fixed(0))
-        ox.sync.close()
-    else:
-        import asyncio
-
-        asyncio.run(work())
+    asyncio.run(work())
