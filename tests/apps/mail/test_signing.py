@@ -122,6 +122,25 @@ async def test_an_attempt_of_another_day_has_the_same_signature(tmp_path, key, v
     assert parsedate_to_datetime(message_from_bytes(second.raw)["Date"]) == begun
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"to": "zoë@bücher.example"},
+        {"display": "Ж" * 200},
+        {"headers": [("X-Empty", ""), ("X-Long", "word " * 300), ("X-Twice", "a"), ("X-Twice", "b")]},
+    ],
+    ids=["utf-8 in the head", "many encoded-words", "odd headers"],
+)
+async def test_whatever_a_head_may_hold_the_signature_is_good(tmp_path, key, verifies, changes):
+    signer = Dkim("example.org", "2026a", pem(key))
+    async with post(tmp_path, worker=False, mail={"dkim": signer}) as here:
+        message = await asyncio.to_thread(here.message, await here.asend(**changes))
+
+        composed = here.mail.composed(message, {**here.mail.site, **WELCOME}, message.created_at)
+
+    assert verifies(composed.raw)
+
+
 def test_what_cannot_sign_is_refused_with_words(key):
     curve = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(
