@@ -16,7 +16,7 @@ from muskox.web.bodies import BodyTooLarge, replayed, whole_body
 from muskox.web.policy import HEADERS
 from muskox.web.problems import Problem, problem_response
 
-__all__ = ["CHANGING", "Guard", "is_local", "is_loopback"]
+__all__ = ["CHANGING", "Guard", "is_among", "is_local", "is_loopback"]
 
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -56,7 +56,7 @@ class Guard:
         if problem is not None:
             await problem_response(problem)(scope, receive, _dressed(send, self._headers))
             return
-        bounded = scope["path"] not in self._streamed
+        bounded = not is_among(scope["path"], self._streamed)
         if bounded and scope["method"] in CHANGING and "content-length" not in Headers(scope=scope):
             try:
                 receive = replayed(await whole_body(receive, self._largest), receive)
@@ -79,7 +79,7 @@ class Guard:
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             return Problem(404, "not_found", "nothing here has a NUL in its name")
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or (int(length) > self._largest and scope["path"] not in self._streamed):
+        if not length.isdecimal() or (int(length) > self._largest and not is_among(scope["path"], self._streamed)):
             return self._too_large()
         return None
 
@@ -91,6 +91,11 @@ class Guard:
 
     def _too_large(self) -> Problem:
         return Problem(413, "too_large", f"a request may have at most {self._largest} bytes")
+
+
+def is_among(path: str, paths: Collection[str]) -> bool:
+    """Whether a path is one of `paths`, or lies beneath one of them that ends with a stroke."""
+    return path in paths or any(each.endswith("/") and path.startswith(each) for each in paths)
 
 
 def is_local(scope: Scope) -> bool:

@@ -5,6 +5,7 @@ MediaError
 │   └── BadOptions an operation is not as it must be; says where
 ├── Broken         worth another attempt: a disk, a lack of memory, a lost child
 ├── DiskLow        there is no room for what shall be kept
+├── UploadRefused  a piece of an upload cannot be taken; what is there of it stays
 └── NoSuchFile     there is no file of that id, or no output of that name
 
 A job keeps no exception, only its text: that begins with the reason, and
@@ -17,7 +18,17 @@ from enum import StrEnum
 
 from muskox import Failure, FailureKind, FinalError
 
-__all__ = ["BadOptions", "Broken", "DiskLow", "MediaError", "NoSuchFile", "Reason", "Refused", "reason_in"]
+__all__ = [
+    "BadOptions",
+    "Broken",
+    "DiskLow",
+    "MediaError",
+    "NoSuchFile",
+    "Reason",
+    "Refused",
+    "UploadRefused",
+    "reason_in",
+]
 
 
 class Reason(StrEnum):
@@ -25,13 +36,16 @@ class Reason(StrEnum):
 
     BAD_OPERATIONS = "bad_operations"
     BAD_OPTIONS = "bad_options"
+    CHECKSUM_MISMATCH = "checksum_mismatch"
     CORRUPT = "corrupt"
     DISK_FULL = "disk_full"
     DISK_LOW = "disk_low"
     EMPTY = "empty"
     ENCODER_FAILED = "encoder_failed"
+    EXPIRED = "expired"
     IO_ERROR = "io_error"
     LEASE_LOST = "lease_lost"
+    LOCKED = "locked"
     NO_VIDEO = "no_video"
     OUT_OF_MEMORY = "out_of_memory_kill"
     SOURCE_GONE = "source_gone"
@@ -42,9 +56,11 @@ class Reason(StrEnum):
     TOO_MANY_FRAMES = "too_many_frames"
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_MANY_STREAMS = "too_many_streams"
+    TOO_MANY_UPLOADS = "too_many_uploads"
     UNSUPPORTED_CODEC = "unsupported_codec"
     UNSUPPORTED_TYPE = "unsupported_type"
     VERIFY_FAILED = "verify_failed"
+    WRONG_OFFSET = "wrong_offset"
 
 
 class MediaError(Exception):
@@ -74,6 +90,10 @@ class Broken(MediaError):
 
 class DiskLow(MediaError):
     """The disk has too little room left to take a file of that size."""
+
+
+class UploadRefused(MediaError):
+    """A piece does not fit to what is there of its upload, or the upload is not to be had now."""
 
 
 class NoSuchFile(MediaError):

@@ -61,3 +61,7 @@ class Limits:
     encoders: int = field(default_factory=lambda: max(1, (os.cpu_count() or 1) // 2))
     reserve: int = 256 * _MIB
     """So many bytes must stay free on the disk."""
+    uploads: int = 100
+    """So many uploads that come in pieces may be under way."""
+    upload_age: float = 24 * 3600.0
+    """An upload ends to which nothing was added for so many seconds."""

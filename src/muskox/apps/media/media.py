@@ -36,7 +36,7 @@ from muskox.apps.media.video.processor import VIDEO_JOB, VIDEO_QUEUE, Videos
 from muskox.apps.media.video.tools import Tools
 from muskox.apps.media.workshop import Craft, Workshop
 
-__all__ = ["Media", "Received", "RunLook"]
+__all__ = ["SWEEP_EACH", "Media", "Received", "RunLook"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -146,8 +146,7 @@ class Media:
 
         Raises `Refused` (`empty`, `unsupported_type`, `too_large`), `DiskLow`, `Broken`; nothing is left then.
         """
-        if length is not None and length > max(self.limits.image.bytes, self.limits.video.bytes):
-            raise _too_large(max(self.limits.image.bytes, self.limits.video.bytes))
+        self.check_length(length or 0)
         await asyncio.to_thread(self.storage.check_room, length or 0, self.limits.reserve)
         incoming = await asyncio.to_thread(self.storage.receive, self.new_id())
         try:
@@ -155,7 +154,17 @@ class Media:
         except BaseException:
             await asyncio.shield(asyncio.to_thread(incoming.drop))
             raise
+        return self.received(incoming, sniffed, name)
+
+    def received(self, incoming: Incoming, sniffed: Sniffed, name: str) -> Received:
+        """A file that has come in, under a name that is fit to be shown."""
         return Received(incoming, sniffed, shown_name(name, f"{sniffed.kind}.{sniffed.format}"))
+
+    def check_length(self, length: int) -> None:
+        """Raise `Refused` (`too_large`) where no file may be as long as that."""
+        most = max(self.limits.image.bytes, self.limits.video.bytes)
+        if length > most:
+            raise _too_large(most)
 
     async def _pour(self, blocks: AsyncIterator[bytes], incoming: Incoming, length: int | None) -> Sniffed:
         waiting, sniffed = b"", None
@@ -164,30 +173,34 @@ class Media:
             if sniffed is None:
                 if len(waiting) < HEAD:
                     continue
-                sniffed = self._admit(waiting, length)
-            if incoming.bytes + len(waiting) > self._most(sniffed):
-                raise _too_large(self._most(sniffed))
+                sniffed = self.admit(waiting, length)
+            if incoming.bytes + len(waiting) > self._most(sniffed.kind):
+                raise _too_large(self._most(sniffed.kind))
             if len(waiting) >= _PIECE:
                 await asyncio.to_thread(incoming.write, waiting)
                 waiting = b""
-        sniffed = sniffed or self._admit(waiting, length)
+        sniffed = sniffed or self.admit(waiting, length)
         await asyncio.to_thread(incoming.write, waiting)
         return sniffed
 
-    def _admit(self, head: bytes, length: int | None) -> Sniffed:
+    def admit(self, head: bytes, length: int | None) -> Sniffed:
+        """Say what a file is that begins like that; raises `Refused` where it is not taken, or not at that length."""
         sniffed = sniff(head[:HEAD])
         if sniffed.kind not in self._crafts:
             raise Refused(Reason.UNSUPPORTED_TYPE, f"files of kind {sniffed.kind} are not taken here")
-        if length is not None and length > self._most(sniffed):
-            raise _too_large(self._most(sniffed))
+        if length is not None and length > self._most(sniffed.kind):
+            raise _too_large(self._most(sniffed.kind))
         return sniffed
 
-    def _most(self, sniffed: Sniffed) -> int:
-        return self.limits.image.bytes if sniffed.kind is Kind.IMAGE else self.limits.video.bytes
+    def _most(self, kind: Kind) -> int:
+        return self.limits.image.bytes if kind is Kind.IMAGE else self.limits.video.bytes
 
-    async def accept(self, received: Received, operations: Any = None, *, priority: int | None = None) -> RunLook:
+    async def accept(
+        self, received: Received, operations: Any = None, *, priority: int | None = None, id: str | None = None
+    ) -> RunLook:
         """Keep a file and have something made of it; by default, all that is made of its kind.
 
+        `id` is the file's, unless that is a new one.
         Raises `BadOptions`, or `Refused` for what the head of the file gives away; nothing is kept then.
         """
         kind = received.sniffed.kind
@@ -195,19 +208,19 @@ class Media:
             wanted = default_operations(kind) if operations is None else read_operations(kind, operations)
             facts = await self._crafts[kind].probe(received.incoming.path, received.sniffed)
             await asyncio.to_thread(received.incoming.close)
-            file = await self._blocking(self._keep, received, facts)
+            file = await self._blocking(self._keep, received, facts, id or self.new_id())
         except BaseException:
             await asyncio.shield(asyncio.to_thread(received.drop))
             raise
         return await self._order(file, wanted, priority)
 
-    def _keep(self, received: Received, facts: dict[str, Any]) -> FileRecord:
+    def _keep(self, received: Received, facts: dict[str, Any], id: str) -> FileRecord:
         sniffed = received.sniffed
         # Within the transaction, so that whoever deletes the last file with these bytes comes before or after.
         with self.engine.begin() as connection:
             blob = received.incoming.close()
             file = FileRecord(
-                id=self.new_id(),
+                id=id,
                 sha256=blob.sha256,
                 bytes=blob.bytes,
                 name=received.name,

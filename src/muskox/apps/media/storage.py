@@ -47,13 +47,16 @@ class Blob:
 class Incoming:
     """A file that is being received; used up by `Storage.keep` or `drop`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, blob: Blob | None = None) -> None:
+        """Begin a file at `path`; with `blob`, which says what it is, all of it is there and on the disk already."""
         self.path = path
-        self.bytes = 0
+        self.bytes = 0 if blob is None else blob.bytes
         self._hash = hashlib.sha256()
-        self._file: BinaryIO | None = os.fdopen(
-            os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, PRIVATE), "wb", buffering=0
-        )
+        self._file: BinaryIO | None = None
+        self._blob = blob
+        if blob is None:
+            at = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, PRIVATE)
+            self._file = os.fdopen(at, "wb", buffering=0)
 
     def write(self, block: bytes) -> None:
         """Write a piece and count it into size and hash."""
@@ -72,7 +75,7 @@ class Incoming:
                 os.fsync(self._file.fileno())
                 self._file.close()
             self._file = None
-        return Blob(self._hash.hexdigest(), self.bytes)
+        return self._blob or Blob(self._hash.hexdigest(), self.bytes)
 
     def drop(self) -> None:
         """Give it up; does nothing when it is gone."""

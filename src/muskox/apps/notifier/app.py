@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None, *, world: World | None = None, 
     app.state.services = services
     for module in (users, resets, sending, messages, lists, previews, campaigns, suppressions, health, inbox, front):
         app.include_router(module.router)
-    app.include_router(media_router(services.media))
+    app.include_router(media_router(services.media, services.uploads))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     problems.install(app)
     media_problems.install(app)

@@ -26,6 +26,7 @@ from muskox.apps.mail.worlds import moment_now
 from muskox.apps.notifier import tables
 from muskox.apps.notifier.services import Services
 from muskox.web.bodies import replayed, whole_body
+from muskox.web.guard import is_among
 from muskox.web.problems import Problem, problem_response
 
 __all__ = ["LARGEST_REQUEST", "Idempotent"]
@@ -65,7 +66,7 @@ class Idempotent:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = Headers(scope=scope).get(_HEADER) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if key is None or scope["path"] in self._streamed:
+        if key is None or is_among(scope["path"], self._streamed):
             await self._app(scope, receive, send)
             return
         if not _KEY.fullmatch(key):

@@ -33,6 +33,7 @@ from muskox.apps.mail.spreading import Campaigns
 from muskox.apps.mail.subscriptions import Tokens
 from muskox.apps.mail.worlds import moment_now
 from muskox.apps.media.media import Media
+from muskox.apps.media.uploads import Uploads
 from muskox.apps.media.video.errors import VideoToolsMissing
 from muskox.apps.media.video.tools import Tools, find_tools
 from muskox.apps.notifier.alerts import Alert, log_alert, watch_failures
@@ -81,6 +82,7 @@ class Services:
     passwords: ThreadPoolExecutor
     outbox: OutboxJobs | None
     media: Media
+    uploads: Uploads
 
     async def with_passwords(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run what hashes passwords, a few at a time: each takes 64 MiB, and a flood must not take the machine."""
@@ -148,6 +150,7 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
     mail.links = ListLinks(tokens, settings.public_url, postal=settings.postal_address)
     campaigns = Campaigns(mail)
     Newsletter(mail, campaigns, settings.newsletter_file, cron=settings.newsletter_cron, tz=settings.newsletter_tz)
+    media = Media(ox, engine, _media_folder(settings), tools=_video_tools())
     watch_failures(ox, alert)
     return Services(
         settings=settings,
@@ -163,7 +166,8 @@ def build_services(settings: Settings, *, world: World | None = None, alert: Ale
         keys=keys,
         passwords=ThreadPoolExecutor(_HASHES, "muskox-passwords"),
         outbox=outbox,
-        media=Media(ox, engine, _media_folder(settings), tools=_video_tools()),
+        media=media,
+        uploads=Uploads(media),
     )
 
 
@@ -189,6 +193,7 @@ async def run_services(services: Services) -> AsyncIterator[Callable[[], None]]:
             if given_up:
                 log.warning("%d messages had lost their jobs and were ended", given_up)
             await services.media.sweep()
+            await services.uploads.sweep()
             worker = services.ox.worker(concurrency=services.settings.concurrency, lease=services.settings.lease)
             await stack.enter_async_context(worker)
             hurry = partial(worker.stop, now=True)

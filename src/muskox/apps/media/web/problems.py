@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from muskox import WrongState
-from muskox.apps.media.errors import BadOptions, Broken, DiskLow, MediaError, NoSuchFile, Reason, Refused
+from muskox.apps.media.errors import BadOptions, Broken, DiskLow, MediaError, NoSuchFile, Reason, Refused, UploadRefused
 
 __all__ = ["Malformed", "NotReady", "TooSlow", "described", "install"]
 
@@ -18,14 +18,27 @@ _TITLES = {
     404: "Not found",
     408: "Nothing came in time",
     409: "Conflict",
+    410: "Gone",
     413: "Too large",
     415: "Unsupported media type",
     416: "Range not satisfiable",
     422: "Not acceptable",
+    423: "Locked",
+    429: "Too many",
+    460: "Checksum mismatch",
     503: "Unavailable",
     507: "Insufficient storage",
 }
-_STATUS = {Reason.EMPTY: 400, Reason.UNSUPPORTED_TYPE: 415, Reason.TOO_LARGE: 413}
+_STATUS = {
+    Reason.EMPTY: 400,
+    Reason.UNSUPPORTED_TYPE: 415,
+    Reason.TOO_LARGE: 413,
+    Reason.WRONG_OFFSET: 409,
+    Reason.EXPIRED: 410,
+    Reason.LOCKED: 423,
+    Reason.TOO_MANY_UPLOADS: 429,
+    Reason.CHECKSUM_MISMATCH: 460,
+}
 
 
 class Malformed(Exception):
@@ -59,7 +72,7 @@ def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _TITLES[status], "content": content} for status in statuses}
 
 
-async def _answer(_request: Request, error: Exception) -> Response:
+async def _answer(request: Request, error: Exception) -> Response:
     status, code, detail = _told(error)
     errors = []
     if isinstance(error, BadOptions):
@@ -75,6 +88,8 @@ async def _answer(_request: Request, error: Exception) -> Response:
     if isinstance(error, NotReady):
         content["progress"] = error.progress
     headers = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    if "tus-resumable" in request.headers:
+        headers["Tus-Resumable"] = "1.0.0"
     if status in {408, 413, 415}:
         headers["Connection"] = "close"  # the rest of the body is not read
     return JSONResponse(content, status, headers=headers, media_type="application/problem+json")
@@ -86,7 +101,7 @@ def _told(error: Exception) -> tuple[int, str, str]:
             return 404, "not_found", error.text
         case DiskLow():
             return 507, error.reason, error.text
-        case Refused():
+        case Refused() | UploadRefused():
             return _STATUS.get(error.reason, 422), error.reason, error.text
         case Broken():
             full = error.reason is Reason.DISK_FULL

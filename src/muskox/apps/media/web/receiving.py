@@ -15,12 +15,13 @@ from typing import Any
 from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
 
 from muskox.apps.media.errors import BadOptions
 from muskox.apps.media.media import Media, Received
 from muskox.apps.media.web.problems import Malformed, TooSlow
 
-__all__ = ["PATIENCE", "receive_upload"]
+__all__ = ["PATIENCE", "patiently", "receive_upload"]
 
 PATIENCE = 30.0
 """For so many seconds a sender may send nothing."""
@@ -66,7 +67,7 @@ async def receive_upload(request: Request, media: Media) -> tuple[Received, Any]
             raise Malformed("a form needs a boundary")
         return await _from_form(request, media, boundary)
     name = request.query_params.get("name", "")
-    received = await media.receive(_patiently(request), name=name, length=length)
+    received = await media.receive(patiently(request), name=name, length=length)
     try:
         return received, _operations(request.query_params.get("operations"))
     except BaseException:
@@ -125,7 +126,7 @@ async def _text(events: AsyncIterator[_Event]) -> str:
 async def _events(request: Request, boundary: bytes) -> AsyncGenerator[_Event, None]:
     parser = _Parser(boundary)
     try:
-        async for block in _patiently(request):
+        async for block in patiently(request):
             for event in parser.feed(block):
                 yield event
         if not parser.ended:
@@ -184,8 +185,8 @@ class _Parser:
         self.ended = True
 
 
-async def _patiently(request: Request) -> AsyncGenerator[bytes, None]:
-    """The pieces of a body; raises `TooSlow` where none comes for too long."""
+async def patiently(request: Request) -> AsyncGenerator[bytes, None]:
+    """The pieces of a body; raises `TooSlow` where none comes for too long, `Malformed` where it breaks off."""
     pieces = request.stream()
     while True:
         try:
@@ -193,6 +194,8 @@ async def _patiently(request: Request) -> AsyncGenerator[bytes, None]:
                 piece = await anext(pieces, None)
         except TimeoutError:
             raise TooSlow(f"nothing came for {PATIENCE:g} seconds") from None
+        except ClientDisconnect:
+            raise Malformed("the sender went away") from None
         if piece is None:
             return
         if piece:

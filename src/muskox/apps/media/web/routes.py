@@ -15,9 +15,11 @@ from muskox import JobState
 from muskox.apps.media.errors import BadOptions, NoSuchFile, Reason
 from muskox.apps.media.media import Media, RunLook
 from muskox.apps.media.records import FileRecord
+from muskox.apps.media.uploads import Uploads
 from muskox.apps.media.web.following import follow_run
 from muskox.apps.media.web.problems import NotReady, described
 from muskox.apps.media.web.receiving import receive_upload
+from muskox.apps.media.web.resuming import add_uploads
 from muskox.apps.media.web.serving import serve
 from muskox.apps.media.web.views import file_view, percent_of, run_view
 
@@ -27,8 +29,11 @@ PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "media-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
-STREAMED = ("/files",)
-"""Paths whose bodies are read bit by bit, with limits of their own; nobody may gather them before."""
+STREAMED = ("/files", "/uploads", "/uploads/")
+"""Paths whose bodies are read bit by bit, with limits of their own; nobody may gather them before.
+
+With a stroke at the end, all that is beneath is meant.
+"""
 
 _PAGES = Path(__file__).parent / "static"
 _STATIC = {"media.js": "text/javascript", "media.css": "text/css"}
@@ -52,11 +57,15 @@ _UPLOAD: dict[str, Any] = {
 }
 
 
-def media_router(media: Media) -> APIRouter:
-    """Make the routes for a media application; `problems.install` belongs to them, and is for the whole program."""
+def media_router(media: Media, uploads: Uploads | None = None) -> APIRouter:
+    """Make the routes for a media application; `problems.install` belongs to them, and is for the whole program.
+
+    `uploads` are made where none are given.
+    """
     router = APIRouter()
     _add_files(router, media)
     _add_jobs(router, media)
+    add_uploads(router, media, uploads or Uploads(media))
     _add_pages(router)
     return router
 
