@@ -6,6 +6,8 @@ import asyncio
 import itertools
 from datetime import datetime
 
+from sqlalchemy import event
+
 from muskox import Rate
 from muskox.apps.mail.kinds import HIGH
 from muskox.apps.mail.smtp import SmtpServer, Tls
@@ -43,6 +45,24 @@ async def test_mission_c08_work_that_nobody_does_is_unhealthy(tmp_path):
         assert answer.status_code == 503
         assert answer.json()["status"] == "unhealthy"
         assert "mail-high" in answer.json()["reasons"][0]
+
+
+async def test_case_e42_a_reset_that_waits_for_a_stopped_worker_is_told_from_figures_alone(tmp_path):
+    """No statement touches the messages, so that a million of them change nothing."""
+    world, asked = FakeWorld(), []
+    async with notifier_at(tmp_path, world=world, worker=False) as notifier:
+        async with notifier.services.ox.worker():
+            pass
+        await notifier.http.post("/auth/password-reset", json={"email": "ada@example.org"})
+        world.advance(61)
+        listened = notifier.services.engine
+        event.listen(listened, "before_cursor_execute", lambda _c, _k, statement, *_: asked.append(statement))
+        answer = await notifier.http.get("/health/queue")
+
+    assert answer.status_code == 503
+    assert "queue mail-high" in answer.json()["reasons"][0]
+    assert asked
+    assert [statement for statement in asked if "mail_messages" in statement or "count(" in statement.lower()] == []
 
 
 async def test_mission_c08_many_bounces_are_a_warning(tmp_path):

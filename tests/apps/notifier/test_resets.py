@@ -7,7 +7,7 @@ import logging
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from muskox.apps.mail import tables as mail_tables
 from muskox.apps.mail.addresses import parse_address
@@ -171,6 +171,28 @@ async def test_security_s28_the_answer_is_the_same_for_every_address(notifier):
 
     assert (known.status_code, known.content) == (unknown.status_code, unknown.content) == (202, b"{}")
     assert known.headers == unknown.headers
+
+
+async def test_case_e23_the_request_does_the_same_work_for_every_address(tmp_path):
+    """Who has no account is not told apart by time either: the same statements, the same jobs, all else is later."""
+    async with notifier_at(tmp_path, worker=False) as notifier:
+        await notifier.register()
+        # The first of an hour begins a count for the machine that asks, whoever it asks for.
+        await notifier.http.post("/auth/password-reset", json={"email": "first@example.org"})
+        queue, engine = notifier.services.ox.queue(HIGH), notifier.services.engine
+        seen: list[list[str]] = []
+        event.listen(engine, "before_cursor_execute", lambda _c, _k, statement, *_: seen[-1].append(statement))
+        answers = []
+        for email in ("ada@example.org", "nobody@example.org", "eve@example.org", "ada@example.org"):
+            seen.append([])
+            answers.append(await notifier.http.post("/auth/password-reset", json={"email": email}))
+        jobs = (await queue.find()).jobs
+
+    assert {(answer.status_code, answer.content) for answer in answers} == {(202, b"{}")}
+    assert seen[0]
+    assert seen[1:] == [seen[0]] * 3
+    assert not any("users" in statement for statement in seen[0])
+    assert [(job.name, sorted(job.data)) for job in jobs] == [(jobs[0].name, sorted(jobs[0].data))] * 5
 
 
 async def test_security_s28_an_unknown_address_gets_no_mail(resetting):
