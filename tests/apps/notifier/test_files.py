@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.async_api import Page, expect
 
 from muskox import JobState
+from muskox.apps.notifier import services
 from tests.apps.media.drawing import encoded, scene
+from tests.apps.media.video.conftest import bundled, pattern, shoot
 from tests.apps.notifier.conftest import Program, notifier_at, program
 from tests.apps.notifier.test_browser import browser, pytestmark  # noqa: F401 - a fixture, and where to run
 
@@ -45,6 +50,42 @@ async def test_a_page_of_another_site_may_not_send_files(tmp_path):
         answer = await notifier.http.post("/files", content=b"x", headers={"origin": "https://evil.example"})
 
         assert answer.status_code == 403
+
+
+async def test_the_notifier_makes_a_clip_that_plays_and_its_picture(tmp_path):
+    clip = tmp_path / "herd.avi"
+    await asyncio.to_thread(shoot, bundled(), *pattern("160x90", 1, 10), "-c:v", "mpeg4", str(clip))
+    operations = '[{"operation": "transcode", "preset": "ultrafast"}, "generate-preview"]'
+    async with notifier_at(tmp_path) as notifier:
+        answer = await notifier.http.post(
+            "/files", files={"file": ("herd.avi", clip.read_bytes())}, data={"operations": operations}, timeout=60
+        )
+        assert answer.status_code == 202, answer.text
+        job = answer.json()["job"]["id"]
+        await notifier.services.ox.queue("videos").result(job, timeout=60)
+        made = {told["name"]: told for told in (await notifier.http.get(f"/jobs/{job}")).json()["outputs"]}
+        video, poster = [await notifier.http.get(made[name]["url"]) for name in ("video.mp4", "poster.jpg")]
+
+    (tmp_path / "video.mp4").write_bytes(video.content)
+    played = await asyncio.to_thread(shoot, bundled(), "-i", str(tmp_path / "video.mp4"), "-f", "null", "-")
+    assert video.headers["content-type"] == "video/mp4"
+    assert "Video: h264" in played
+    assert Image.open(BytesIO(poster.content)).size == (160, 90)
+
+
+async def test_a_notifier_without_ffmpeg_says_so_and_takes_pictures(tmp_path, monkeypatch, caplog):
+    # A process looks once; this one may have looked for another test.
+    monkeypatch.setattr(services, "_video_tools", services._video_tools.__wrapped__)
+    monkeypatch.setattr("muskox.apps.media.video.tools.imageio_ffmpeg", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    async with notifier_at(tmp_path) as notifier:
+        clip = await notifier.http.post("/files", content=b"\0\0\0\x18ftypisom" + bytes(5000))
+        photo = await notifier.http.post("/files", content=encoded(scene(64, 48)))
+
+    assert (clip.status_code, photo.status_code) == (415, 202)
+    assert "kind video are not taken here" in clip.json()["detail"]
+    [warned] = [line for line in caplog.messages if "clips are not taken here" in line]
+    assert "apt install ffmpeg" in warned
 
 
 async def test_mission_d03_a_photo_is_dropped_on_the_page_and_seen_before_and_after(browser, running, tmp_path):
