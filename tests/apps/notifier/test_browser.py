@@ -132,6 +132,55 @@ async def test_the_inbox_shows_a_mail_as_soon_as_it_lands(page, browser, running
         await expect(page.locator("[role=tabpanel]:visible")).to_have_count(1)
 
 
+async def link_in(page: Page, subject: str, path: str) -> str:
+    """Read a link out of the mail of that subject."""
+    found = await (await page.request.get("/dev/inbox/wait", params={"subject": subject, "timeout": "15"})).json()
+    mail = await (await page.request.get(f"/dev/inbox/messages/{found['id']}")).json()
+    link = re.search(rf"http://127\.0\.0\.1:\d+{path}[\w=?-]+", mail["text"])
+    assert link is not None, mail["text"]
+    return link[0]
+
+
+async def test_a_list_from_the_front_page_to_a_campaign_and_out_of_it_again(page):
+    await page.goto("/")
+    await page.fill("#subscribe [name=email]", "nobody")
+    await page.click("#subscribe button")
+    await expect(page.locator("#subscribe .error")).to_contain_text("no @")
+    await page.fill("#subscribe [name=email]", "ada@example.org")
+    await page.click("#subscribe button")
+    await expect(page.locator("#subscribe-note")).to_contain_text("link to confirm")
+
+    await page.goto(await link_in(page, "Confirm", "/lists/confirm"))
+    await page.get_by_role("button", name="Yes, send it to me").click()
+    await expect(page.locator("h1")).to_have_text("You are on the list")
+
+    await page.goto("/campaigns/compose")
+    await page.fill("[name=headline_text]", "Wool <news>")
+    await page.fill("[name=text]", "Much is new.\n\nMore next week.")
+    await expect(page.frame_locator("#frame").locator("h1")).to_have_text("Wool <news>")
+    await page.get_by_role("button", name="Send it to the list").click()
+    await expect(page.locator("#state")).to_have_text("Everybody has been written to", timeout=20_000)
+    await expect(page.locator("#counts [data-of=planned] dd")).to_have_text("1")
+
+    await page.goto(await link_in(page, "Wool", "/u/"))
+    await page.get_by_role("button", name="Unsubscribe from").click()
+    await expect(page.get_by_role("status")).to_contain_text("you get no more of")
+
+
+async def test_the_preview_of_a_template_is_seen_on_a_phone_and_as_text(page):
+    await page.goto("/dev/templates")
+    await page.get_by_role("link", name="welcome").click()
+    frame = page.locator("#frame")
+    await expect(page.frame_locator("#frame").locator("h1")).to_contain_text("Welcome")
+    wide = (await frame.bounding_box())["width"]
+    await page.click("#phone")
+    await expect(page.locator("#phone")).to_have_attribute("aria-pressed", "true")
+    assert (await frame.bounding_box())["width"] < wide
+    await page.click("#tab-text")
+    await expect(page.locator("#part-text")).to_contain_text("Muskox")
+    await expect(frame).to_be_hidden()
+
+
 async def test_case_e40_a_hostile_mail_runs_nothing_and_loads_nothing(browser, running, tmp_path):
     # A page of its own: the console tells of each thing that was blocked, and that is as it should be.
     page = await (await browser.new_context(base_url=running.base)).new_page()

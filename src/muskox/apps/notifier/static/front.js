@@ -44,6 +44,19 @@ find("reset").addEventListener("submit", async (event) => {
   if (hasInbox) await arrive(email, before);
 });
 
+find("subscribe").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.currentTarget;
+  const { email } = fields(form);
+  const before = await latest(email);
+  const answer = await send(form, form.getAttribute("action"), { email });
+  if (!answer) return;
+  const note = find("subscribe-note");
+  note.textContent = "If this address is not on the list yet, a mail with a link to confirm is on its way.";
+  note.hidden = false;
+  if (hasInbox) await arrive(email, before);
+});
+
 function follow(id, email) {
   source?.close();
   find("idle").hidden = true;
