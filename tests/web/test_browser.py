@@ -189,7 +189,7 @@ async def test_mission_e2_many_jobs_are_retried_and_selected_ones_removed(site: 
     await page.locator("tbody input").nth(1).check()
     await page.get_by_role("button", name="Remove", exact=True).click()
     await page.locator("dialog .danger").click()
-    await expect(page.locator("tbody tr")).to_have_count(10)
+    await expect(page.locator(".list tbody tr")).to_have_count(10)
     await page.get_by_role("button", name="Pause email").click()
     await expect(page.locator("h1 .pill")).to_have_text("paused")
     assert (await queue.counts()).paused
@@ -305,7 +305,7 @@ async def test_signing_in_shows_what_one_may_do_and_no_more(browser: Browser, tm
         await page.fill("[name=password]", PASSWORD)
         await page.click("text=Sign in")
         await expect(page.locator("h1")).to_have_text("email")
-        await expect(page.locator("tbody tr")).to_have_count(1)
+        await expect(page.locator(".list tbody tr")).to_have_count(1)
         assert await page.locator("main button").all_inner_texts() == ["Search"]
         await page.click("text=Sign out")
         await expect(page.locator("[name=password]")).to_be_visible()
@@ -322,7 +322,7 @@ async def test_keys_lead_everywhere(site: Site, page: Page):
     await expect(page.locator("h1")).to_have_text("Workers")
     await page.keyboard.type("g1")
     await expect(page.locator("h1")).to_have_text("email")
-    await expect(page.locator("tbody tr")).to_have_count(3)
+    await expect(page.locator(".list tbody tr")).to_have_count(3)
     await page.keyboard.type("jjx")
     await expect(page.locator(".chosen")).to_contain_text("1 selected")
     await page.keyboard.press("Enter")

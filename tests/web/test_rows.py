@@ -174,7 +174,7 @@ async def answers(board: Dashboard) -> dict[str, str]:
     for path in ("overview", "queues", "queues/email", "queues/email/jobs", "queues/email/keys", "queues/email/limits",
                  "workers", "schedules", "flows", "search?id=ours", "queues/email/jobs/ours"):  # fmt: skip
         text = (await board.http.get(f"/api/{path}")).text
-        given[path] = re.sub(r'"\d{4}-\d\d-\d\dT[^"]*"|"oldest_waiting":[\d.]+|[\d.]+ s(econds)?\b', "T", text)
+        given[path] = re.sub(r'"\d{4}-\d\d-\d\dT[^"]*"|"oldest_waiting":[\d.e-]+|[\d.e-]+ s(econds)?\b', "T", text)
     return given
 
 
