@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sys
 from collections import Counter
 from contextlib import asynccontextmanager
 
@@ -17,26 +16,23 @@ from muskox.apps.mail.states import MessageState
 from tests.apps.conftest import post
 from tests.apps.notifier.conftest import program
 from tests.apps.sink import sink
+from tests.processes import forked
 
 pytestmark = pytest.mark.slow
 
 
 @asynccontextmanager
 async def worker(folder, **environment):
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
+    process = await forked(
         "muskox.apps.notifier.worker",
-        cwd=folder,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", "SECRET": "a secret for workers", **environment},
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
+        folder=folder,
+        variables={**os.environ, "SECRET": "a secret for workers", **environment},
+        loaded=["muskox.apps.notifier.services"],
     )
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.kill()
+        process.kill()
         await process.communicate()
 
 
