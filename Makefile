@@ -78,8 +78,11 @@ $(VENV)/.made: $(if $(MADE_HERE),,FORCE)
 	fi
 	@echo '$(CURDIR)' > $@
 
+# A comma would end the argument of a call.
+RUNTIME := .[notifier,redis,postgres]
+
 $(VENV)/.runtime: pyproject.toml uv.lock $(VENV)/.made
-	$(call install,--inexact --no-default-groups --extra notifier --extra redis --extra postgres,--editable '.[notifier,redis,postgres]')
+	$(call install,--inexact --no-default-groups --extra notifier --extra redis --extra postgres,--editable '$(RUNTIME)')
 	@touch $@
 
 $(VENV)/.development: pyproject.toml uv.lock $(VENV)/.made

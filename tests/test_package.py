@@ -76,3 +76,75 @@ def test_the_command_is_declared(wheel: ZipFile) -> None:
 def _is_part(file: Path) -> bool:
     """Whether a file below src belongs to the program, and is no cache and no trace of a run."""
     return file.is_file() and "__pycache__" not in file.parts and not file.match("*.db*")
+
+
+@pytest.mark.parametrize("target", ["setup", "run", "test"])
+def test_the_makefile_says_what_a_shell_understands_in_a_new_clone(tmp_path: Path, target: str) -> None:
+    for name in ("Makefile", "pyproject.toml", "uv.lock"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+
+    said = subprocess.run(
+        ["make", "--dry-run", target], cwd=tmp_path, check=True, capture_output=True, text=True
+    ).stdout
+
+    assert "sync --frozen" in said
+    checked = subprocess.run(["sh", "-n"], input=said, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+# A process in which there is only what the extras named in its arguments bring.
+WITHOUT_THE_REST = """
+import sys
+from importlib.metadata import packages_distributions, requires
+from packaging.requirements import Requirement
+
+there, left = set(), [(name, "") for name in ["muskox"]] + [("muskox", extra) for extra in sys.argv[2:]]
+seen = set()
+while left:
+    name, extra = one = left.pop()
+    if one in seen:
+        continue
+    seen.add(one)
+    there.add(name)
+    try:
+        needed = requires(name) or []
+    except Exception:  # of another platform
+        continue
+    for need in map(Requirement, needed):
+        if need.marker is None or need.marker.evaluate({"extra": extra}):
+            left += [(need.name.lower().replace("_", "-"), more) for more in ("", *need.extras)]
+away = {
+    module for module, owners in packages_distributions().items()
+    if not any(owner.lower().replace("_", "-") in there for owner in owners)
+}
+
+class Away:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in away and name.partition(".")[0] != "packaging":
+            raise ModuleNotFoundError(f"{name} comes with none of {sys.argv[2:]}", name=name)
+
+sys.meta_path.insert(0, Away())
+__import__(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "extras"),
+    [
+        ("muskox.cli", []),
+        ("muskox.store.redis", ["redis"]),
+        ("muskox.store.postgres", ["postgres"]),
+        ("muskox.web.app", ["web"]),
+        ("muskox.apps.mail.sending", ["mail"]),
+        ("muskox.apps.media.media", ["media"]),
+        ("muskox.apps.notifier.app", ["notifier"]),
+        ("muskox.apps.notifier.worker", ["notifier"]),
+        ("muskox.contrib.outbox", ["sqlalchemy"]),
+    ],
+)
+def test_an_extra_brings_all_that_its_modules_import(module: str, extras: list[str]) -> None:
+    command = [sys.executable, "-c", WITHOUT_THE_REST, module, *extras]
+
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
