@@ -316,9 +316,10 @@ def _empty(url: str, schema: str) -> bool:
                     connection.execute(f'DROP TABLE {schema}."{table}" CASCADE')
             sequences = connection.execute(f"{found} AND c.relkind = 'S'", [schema]).fetchall()
             # Not TRUNCATE, which makes every file anew and takes ten times as long for a few rows.
-            said = [f"DELETE FROM {schema}.{table}" for table in _tables() - {"meta", "migrations"}]
+            said = [f"DELETE FROM {schema}.{table}" for table in _tables() - {"meta", "migrations", "sampled"}]
             said += [f"SELECT setval('{schema}.\"{sequence}\"', 1, false)" for (sequence,) in sequences]
             said.append(f"UPDATE {schema}.meta SET event = 1, id = gen_random_uuid()")
+            said.append(f"UPDATE {schema}.sampled SET at = 0, added = '{{}}'")
             connection.execute("; ".join(said))
     except psycopg.Error:  # it was dropped, or somebody who was killed still holds it
         if url in _cleaners:
