@@ -204,8 +204,17 @@ def test_stripping_gives_up_on_what_is_broken_and_hangs_on_nothing(kind):
     data = encoded(scene(64, 48), kind)
 
     for at in range(1, len(data), 7):
-        strip(data[:at], kind.lower())
-        strip(data[:at] + b"\xff" * 9 + data[at + 9 :], kind.lower())
+        for broken in (data[:at], data[:at] + b"\xff" * 9 + data[at + 9 :]):
+            bare = strip(broken, kind.lower())
+            assert bare is None or len(bare) <= len(broken), "it takes out and adds nothing"
+
+
+def test_stripping_looks_at_each_byte_once():
+    """A scan of a million escaped bytes: with a copy of the rest at each of them it would never end."""
+    data = encoded(scene(64, 48), "JPEG")
+    scan = data.rindex(b"\xff\xd9")
+
+    assert strip(data[:scan] + b"\xff\x00" * 1_000_000 + data[scan:], "jpeg") is not None
 
 
 async def test_case_f34_an_animation_keeps_its_frames_and_its_time(darkroom):

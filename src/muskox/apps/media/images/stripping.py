@@ -69,7 +69,9 @@ def _jpeg_keeps(marker: int, head: bytes) -> bool:
 
 def _end_of_scan(data: bytes, at: int) -> int:
     while True:
-        at = data.index(b"\xff", at) if b"\xff" in data[at:] else len(data)
+        at = data.find(b"\xff", at)
+        if at < 0:
+            raise IndexError("the scan has no end")
         following = data[at + 1]
         if following and following not in _ALONE and following != 0xFF:
             return at
@@ -92,8 +94,9 @@ def _png(data: bytes) -> bytes | None:
 
 
 def _webp(data: bytes) -> bytes | None:
-    parts, at = [], 12
-    end = min(len(data), 8 + int.from_bytes(data[4:8], "little"))
+    parts, at, end = [], 12, 8 + int.from_bytes(data[4:8], "little")
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or not at < end <= len(data):
+        return None
     while at + 8 <= end:
         kind, size = struct.unpack_from("<4sI", data, at)
         following = at + 8 + size + size % 2
