@@ -44,6 +44,6 @@ import sys
 sys.modules["prometheus_client"] = None
 from muskox import Muskox
 from muskox.web import create_app
-assert create_app(Muskox("sqlite:///:memory:")).state.desk.metrics is None
+assert create_app(Muskox("sqlite://:memory:")).state.desk.metrics is None
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -86,6 +86,7 @@ class Store(ScheduleVerbs, LimitVerbs, FlowVerbs, HistoryVerbs, Protocol):
         its priority, once it has waited ten seconds. A queue that is wanted twice is wanted for both.
         `ticket` is a text of the claim's own: said again by the same worker within the lease, it moves nothing and
         gives those of the claim's jobs whose leases still count, so that a claim without an answer may be repeated.
+        Since when they had waited (`Job.arrival_us`) it does not tell again: the claim has written over it.
         Takes no more than the limits of a queue and of keys let start now; what they hold stays where it is. Of jobs
         with a key only so many stand in line as `core/limits.py` says, in turns with other keys, and each that is
         claimed lets the next of its key, by priority and then arrival, stand in line at the end: blocked → waiting.
